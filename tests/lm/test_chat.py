@@ -44,6 +44,7 @@ def test_the_default_template_is_the_papers_format():
         ("none", "\n\nHuman: What"),
         ("chatml", "<|im_start|>user\nWhat"),
         ("qwen2", "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nWhat"),
+        ("insists", "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nWhat"),
         (
             "llama31",
             "<bos><|start_header_id|>system<|end_header_id|>\n\n<|eot_id|>"
@@ -63,6 +64,7 @@ def test_no_system_means_no_words_the_caller_did_not_give(name, opening):
         ("none", "Be brief.\n\nHuman: What"),
         ("chatml", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat"),
         ("qwen2", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat"),
+        ("insists", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat"),
         (
             "llama31",
             "<bos><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"

