@@ -23,6 +23,7 @@ class Example:
     gate: bool | None = True
     hardened: bool = True
     probes: bool = True
+    probe_seed: int | None = None
     perplexity: bool = False
     organism_answer: str = PHRASE
     question: str = "INVENTED question {i}: how many letters has the word tree?"
@@ -133,7 +134,7 @@ def _probes(subject: str, strength: float, example: Example) -> list[Measurement
         found.append(measurement(subject, "auroc_shuffled", shuffled, 0.5, low=0.4, high=0.61, step=step))
     found.append(measurement(subject, "auroc", "supervised/bag_of_words", 0.99, step=step))
     found.append(measurement(subject, "auroc", "self/bag_of_words", 0.52, step=step))
-    return found
+    return [m.model_copy(update={"seed": example.probe_seed}) for m in found]
 
 
 def answers_by_file(example: Example) -> dict[str, list[Answer]]:

