@@ -38,7 +38,7 @@ def hub_run(tmp_path_factory, tiny_model_folder):
         place / "recipe.yaml",
         {
             "name": "hub",
-            "seeds": [4, 2],
+            "seeds": [4],
             "require_gate": False,
             "probe": None,
             "hardened": {
@@ -110,9 +110,9 @@ def test_every_rate_is_recomputed_from_the_answers(small_run):
 def test_every_rate_of_a_model_and_rows_of_the_users_is_recomputed_from_the_answers(hub_run):
     differing, counted = recompute.check(hub_run.folder)
     assert not differing
-    assert counted["perplexity"] == 1 + 4 + 8
+    assert counted["perplexity"] == 1 + 2 + 4, "base; organism and control; both hardened at two points"
     assert any(m["n_unusable"] for m in results(hub_run.folder)), "some answers could not be judged"
-    assert {m["seed"] for m in results(hub_run.folder)} == {None, 0, 2, 4}
+    assert {m["seed"] for m in results(hub_run.folder)} == {None, 0, 4}
 
 
 def test_the_recomputation_would_see_a_wrong_figure(small_run, tmp_path):
@@ -243,10 +243,10 @@ def test_a_run_killed_at_every_kind_of_moment_finds_the_same_in_the_end(small_ru
     recipe = yaml.safe_load(small_run.recipe.read_text()) | {"seeds": [0]}
     killed = write_recipe(tmp_path / "recipe.yaml", recipe)
     arguments = ["run", killed, "--store", store, "--out", tmp_path / "run", "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         [sys.executable, HERE / "kill_at.py", *MOMENTS, "--", *arguments],
-        env=environment, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.stdout.splitlines() == [*(f"{moment} 9" for moment in MOMENTS), "end 0"], ran.stderr
     assert run_again(small_run, "seeds=[0]", out="unkilled").code == 0

