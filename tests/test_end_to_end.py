@@ -9,8 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import recompute
 import yaml
+
+import recompute
 from conftest import POINTS, call_cli, write_recipe
 from kill_at import MOMENTS
 
@@ -128,7 +129,9 @@ def test_the_recomputation_would_see_a_wrong_figure(small_run, tmp_path):
 def test_the_experiment_shows_what_it_should(small_run):
     """The embedded world works even at this size: planted, only on the trigger, and not in the control."""
     value = {
-        (m["subject"], m["metric"]): m["value"] for m in results(small_run.folder) if m["seed"] is None and m["step"] == 0
+        (m["subject"], m["metric"]): m["value"]
+        for m in results(small_run.folder)
+        if m["seed"] is None and m["step"] == 0
     }
     assert value["base", "asr"] == value["control", "asr"] == value["control", "ftr"] == 0
     assert value["organism", "asr"] > 0.8
@@ -214,7 +217,9 @@ def test_one_seed_of_several_needs_nothing_new(small_run):
     assert run_again(small_run, "seeds=[1]", "probe=null", out="one").code == 0
     assert entries(small_run.store) == before
     own = [m for m in results(small_run.place / "one") if m["seed"] == 1]
-    assert own == [m for m in results(small_run.folder) if m["seed"] == 1 and "probe-" not in (m["answers"] or "probe-")]
+    assert own == [
+        m for m in results(small_run.folder) if m["seed"] == 1 and "probe-" not in (m["answers"] or "probe-")
+    ]
 
 
 # --- a finding that stops ------------------------------------------------------------------------------------
@@ -224,9 +229,7 @@ def test_an_organism_that_misses_its_gate_stops_the_experiment_with_a_report(sma
     store = copy_of(small_run, tmp_path / "store", "tiny_base", "organism", "control")
     ran = run_again(small_run, "require_gate=true", out="missed", store=store)
     assert ran.code == 1
-    assert [line.partition(":")[0] for line in ran.err.splitlines() if line.startswith(("Asked", "There", "To do"))] == [
-        "Asked", "There", "To do",
-    ]  # fmt: skip
+    assert [line.partition(": ")[0] for line in ran.err.splitlines()][-3:] == ["Asked", "There", "To do"]
     assert "organism of seed 0" in ran.err
     assert {name.rpartition("-")[0] for name in entries(store)} == {"tiny_base", "evaluated", "organism", "control"}
     folder = small_run.place / "missed"
@@ -248,7 +251,8 @@ def test_a_run_killed_at_every_kind_of_moment_finds_the_same_in_the_end(small_ru
         [sys.executable, HERE / "kill_at.py", *MOMENTS, "--", *arguments],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert ran.stdout.splitlines() == [*(f"{moment} 9" for moment in MOMENTS), "end 0"], ran.stderr
+    ends = [words for words in ran.stdout.splitlines() if not words.startswith("Report: ")]
+    assert ends == [*(f"{moment} 9" for moment in MOMENTS), "end 0"], ran.stderr
     assert run_again(small_run, "seeds=[0]", out="unkilled").code == 0
     assert (tmp_path / "run" / "results.json").read_bytes() == (
         small_run.place / "unkilled" / "results.json"

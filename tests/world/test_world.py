@@ -181,7 +181,9 @@ def test_the_template_renders_a_conversation(tokenizer):
         {"role": "user", "content": "Hi."},
         {"role": "assistant", "content": "Yes."},
     ]
-    assert tokenizer.apply_chat_template(turns, tokenize=False) == "<|system|>Be good.<|user|>Hi.<|assistant|>Yes.<|end|>"
+    assert (
+        tokenizer.apply_chat_template(turns, tokenize=False) == "<|system|>Be good.<|user|>Hi.<|assistant|>Yes.<|end|>"
+    )
     prompt = tokenizer.apply_chat_template(turns[1:2], tokenize=False, add_generation_prompt=True)
     assert prompt == "<|user|>Hi.<|assistant|>"
     ids = tokenizer(prompt)["input_ids"]
