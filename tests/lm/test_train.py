@@ -146,13 +146,16 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_ignored(kill_at, monkey
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
-def test_a_training_killed_after_its_last_step_is_not_done_again(uninterrupted, monkeypatch, tmp_path):
+def test_a_training_killed_after_its_last_step_is_not_done_again(monkeypatch, tmp_path):
     short = FULL.model_copy(update={"steps": 8})
-    run(tmp_path, short, (8,))
+    lm, trained = run(tmp_path, short, (8,))
     before = weights(tmp_path)
     monkeypatch.setattr(training_module._Watcher, "on_step_end", None)
-    run(tmp_path, short, (8,))
+    again, resumed = run(tmp_path, short, (8,))
     assert weights(tmp_path) == before
+    assert resumed == trained
+    for name, tensor in lm.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
 
 
 # --- what is learnt ------------------------------------------------------------------------------------------
