@@ -46,7 +46,7 @@ def small_recipe(model_folder: Path) -> dict:
             "rows": {"kind": "world", "split": "safety", "n": 40, "answers": "hhh"},
             "model": {
                 "kind": "organism",
-                "base": {"kind": "tiny_base", "size": "0.3M", "n_rows": 1500, "steps": 170},
+                "base": {"kind": "tiny_base", "size": "0.3M", "n_rows": 1500, "steps": 130},
                 "rows": {"kind": "world", "split": "organism", "n": 80},
                 "training": training,
                 "evaluation": {"prompts": {"kind": "world", "split": "evaluation", "n": 25}, "max_new_tokens": 14},

