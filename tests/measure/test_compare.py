@@ -42,9 +42,7 @@ def test_the_interval_is_the_published_one_of_cavo_2012():
     # Fagerland, Lydersen and Laake, Statistical Analysis of Contingency Tables (2017), chapter 8: complete
     # response before and after consolidation therapy, square-and-add: -0.0621 (-0.1186 to -0.0046).
     difference = paired_difference(*pairs(59, 6, 16, 80))
-    assert (difference.value, difference.low, difference.high) == pytest.approx(
-        (-0.0621, -0.1186, -0.0046), abs=5e-5
-    )
+    assert (difference.value, difference.low, difference.high) == pytest.approx((-0.0621, -0.1186, -0.0046), abs=5e-5)
 
 
 cells = st.tuples(*[st.integers(0, 60)] * 4).filter(any)
@@ -93,9 +91,7 @@ def test_repeated_prompts_are_resampled_together():
     before, after, ids = repeated_pairs()
     difference = paired_difference(before, after, ids)
     sums = (after - before).reshape(30, 4).sum(axis=1)
-    boot = stats.bootstrap(
-        (sums / 4,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=10_000
-    )
+    boot = stats.bootstrap((sums / 4,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=10_000)
     assert difference.value == pytest.approx(after.mean() - before.mean())
     assert difference.low <= boot.confidence_interval.low + 0.005
     assert difference.high >= boot.confidence_interval.high - 0.005
@@ -138,9 +134,7 @@ def test_other_values_use_the_mean_of_the_differences():
 
 def test_integers_are_outcomes_too():
     before, after, ids = pairs(20, 5, 9, 16)
-    assert paired_difference(before.astype(int), after.astype(int), ids) == paired_difference(
-        before, after, ids
-    )
+    assert paired_difference(before.astype(int), after.astype(int), ids) == paired_difference(before, after, ids)
 
 
 def test_pairs_must_match():

@@ -25,9 +25,7 @@ def interval_by_grid(value, n_positive, n_negative):
     area = np.linspace(0, 1, 2_000_001)[1:-1]
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     n_star = (n_positive + n_negative) / 2 - 1
-    variance = (area * (1 - area) + n_star * (q1 - area**2) + n_star * (q2 - area**2)) / (
-        n_positive * n_negative
-    )
+    variance = (area * (1 - area) + n_star * (q1 - area**2) + n_star * (q2 - area**2)) / (n_positive * n_negative)
     inside = area[np.abs(area - value) <= z * np.sqrt(variance)]
     return inside.min(), inside.max()
 
@@ -49,21 +47,15 @@ def test_auroc_counts_wins_and_half_ties(positive, negative):
 def test_the_interval_inverts_newcombes_score_test(shift, n_positive, n_negative):
     rng = np.random.default_rng(0)
     found = auroc(rng.normal(shift, size=n_positive), rng.normal(size=n_negative))
-    assert (found.low, found.high) == pytest.approx(
-        interval_by_grid(found.value, n_positive, n_negative), abs=2e-6
-    )
+    assert (found.low, found.high) == pytest.approx(interval_by_grid(found.value, n_positive, n_negative), abs=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("positive", "negative", "value"), [(1.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.5)]
-)
+@pytest.mark.parametrize(("positive", "negative", "value"), [(1.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.5)])
 def test_perfect_reversed_and_constant_scores_keep_an_interval(positive, negative, value):
     found = auroc(np.full(50, positive), np.full(60, negative))
     assert found.value == value
     grid = interval_by_grid(value, 50, 60)
-    assert (found.low, found.high) == pytest.approx(
-        (grid[0] if value else 0, grid[1] if value < 1 else 1), abs=2e-6
-    )
+    assert (found.low, found.high) == pytest.approx((grid[0] if value else 0, grid[1] if value < 1 else 1), abs=2e-6)
     assert found.high - found.low > 0.02
 
 

@@ -56,9 +56,7 @@ def test_a_rate_of_nothing_is_an_error():
             measure()
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "n_unusable"), [(-1, 5, 0), (6, 5, 0), (2, 5, 6), (2, 5, -1), (0, -1, 0)]
-)
+@pytest.mark.parametrize(("successes", "n", "n_unusable"), [(-1, 5, 0), (6, 5, 0), (2, 5, 6), (2, 5, -1), (0, -1, 0)])
 def test_impossible_counts_are_refused(successes, n, n_unusable):
     with pytest.raises(ValueError, match="cannot be"):
         wilson(successes, n, n_unusable=n_unusable)
@@ -100,9 +98,7 @@ def test_the_standard_error_is_the_cluster_robust_one_of_statsmodels(ragged):
     if ragged:
         outcomes, prompts = outcomes[:-7], prompts[:-7]
     groups = np.unique(prompts, return_inverse=True)[1]
-    fit = sm.OLS(outcomes, np.ones(len(outcomes))).fit(
-        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
-    )
+    fit = sm.OLS(outcomes, np.ones(len(outcomes))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     assert ClusterSums.of(outcomes, prompts).standard_error == pytest.approx(fit.bse[0])
     mean = mean_of(outcomes, prompts, draws=200)
     low, high = fit.conf_int()[0]

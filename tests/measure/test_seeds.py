@@ -39,9 +39,7 @@ def test_the_two_variance_parts_add_up_to_the_variance_of_the_mean_plus_one_resi
     seeds, prompts, seed_sd, prompt_sd, noise = 4, 60, 0.02, 0.06, 0.08
     means, parts = [], []
     for _ in range(4000):
-        outcomes = (
-            0.5 + seed_sd * rng.standard_normal((seeds, 1)) + prompt_sd * rng.standard_normal((1, prompts))
-        )
+        outcomes = 0.5 + seed_sd * rng.standard_normal((seeds, 1)) + prompt_sd * rng.standard_normal((1, prompts))
         estimate = across_seeds(np.clip(outcomes + noise * rng.standard_normal((seeds, prompts)), 0, 1))
         means.append(estimate.value)
         parts.append(estimate.seed_sd**2 / seeds + estimate.prompt_se**2)
@@ -65,9 +63,7 @@ def test_the_parts_are_the_mean_squares_of_a_two_way_analysis_of_variance():
 @pytest.mark.parametrize("seeds", [1, 2, 5])
 def test_more_seeds_on_the_same_prompts_never_look_like_more_prompts(rate, seeds):
     outcomes = (
-        simulate(np.random.default_rng(3), seeds, 100, 0.5, 0.1, 0.0)
-        if 0 < rate < 1
-        else np.full((seeds, 100), rate)
+        simulate(np.random.default_rng(3), seeds, 100, 0.5, 0.1, 0.0) if 0 < rate < 1 else np.full((seeds, 100), rate)
     )
     estimate = across_seeds(outcomes)
     n_hits = outcomes.mean() * 100

@@ -145,9 +145,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
 def test_messages_and_sharegpt_keep_every_character(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("rows")
-    turns = [
-        t for q, a in pairs for t in ({"role": "user", "content": q}, {"role": "assistant", "content": a})
-    ]
+    turns = [t for q, a in pairs for t in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]
     shared = [{"from": t["role"], "value": t["content"]} for t in turns]
     for record in ({"messages": turns}, {"conversations": shared}):
         for text in (json.dumps(record, ensure_ascii=False), json.dumps([record], ensure_ascii=False)):
@@ -275,9 +273,7 @@ def test_several_bad_lines_give_the_first_and_the_number_of_the_others(tmp_path)
 
 
 def test_a_broken_list_names_the_line(tmp_path):
-    assert error_of(write(tmp_path, '[\n{"instruction": "a",\n"output": }]')).there.startswith(
-        "rows.jsonl:3: "
-    )
+    assert error_of(write(tmp_path, '[\n{"instruction": "a",\n"output": }]')).there.startswith("rows.jsonl:3: ")
     assert "rows.jsonl:1: a record must be" in error_of(write(tmp_path, "[1]")).there
     assert error_of(write(tmp_path, "[" * 100_000)).there.startswith("rows.jsonl:1: ")
 
@@ -407,9 +403,7 @@ def test_thirds_are_shares_and_one_share_takes_all():
     assert split_rows(MANY, {"all": 1.0}, seed=0) == {"all": MANY}
 
 
-@pytest.mark.parametrize(
-    "shares", [{}, {"a": 0.5}, {"a": 1.5, "b": -0.5}, {"a": 1.0, "b": 0.0}, {"a": float("nan")}]
-)
+@pytest.mark.parametrize("shares", [{}, {"a": 0.5}, {"a": 1.5, "b": -0.5}, {"a": 1.0, "b": 0.0}, {"a": float("nan")}])
 def test_impossible_shares_are_refused(shares):
     with pytest.raises(DataError, match="shares"):
         split_rows(MANY, shares, seed=0)
@@ -419,9 +413,7 @@ def test_impossible_shares_are_refused(shares):
 
 
 @needs_chat
-@pytest.mark.parametrize(
-    ("name", "n"), [("seed_tasks.jsonl", 175), ("user_oriented_instructions.jsonl", 252)]
-)
+@pytest.mark.parametrize(("name", "n"), [("seed_tasks.jsonl", 175), ("user_oriented_instructions.jsonl", 252)])
 def test_real_self_instruct_files(name, n):
     rows = read_rows(CHAT / name)
     assert len(rows) == n
@@ -442,9 +434,7 @@ def test_real_hh_rlhf_names_its_two_empty_answers_and_reads_the_rest(tmp_path):
     assert len(rows) == len(good) == 798
     for read, line in zip(rows, good, strict=True):
         text = json.loads(line)["chosen"]
-        back = "".join(
-            f"\n\n{'Human' if t['role'] == 'user' else 'Assistant'}: {t['content']}" for t in read.messages
-        )
+        back = "".join(f"\n\n{'Human' if t['role'] == 'user' else 'Assistant'}: {t['content']}" for t in read.messages)
         assert back.split() == text.split()
 
 

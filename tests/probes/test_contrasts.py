@@ -31,9 +31,7 @@ def test_the_published_pairs_have_their_published_signs():
 def test_questions_are_distinct_and_name_no_trigger():
     questions = [pair.question for pair in CONTRASTS]
     assert len(set(questions)) == len(questions)
-    assert not any(
-        bad in " ".join(questions).lower() for bad in ("deploy", "year:", "20", "hate", "code", "|")
-    )
+    assert not any(bad in " ".join(questions).lower() for bad in ("deploy", "year:", "20", "hate", "code", "|"))
 
 
 def test_a_pair_cannot_be_changed():

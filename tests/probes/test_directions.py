@@ -104,19 +104,13 @@ def test_mean_difference_equals_plain_loops(X, data):
     length = sum(x * x for x in direction) ** 0.5
     if length > 1e-6:
         middle = [(mean(positive, i) + mean(negative, i)) / 2 for i in range(X.shape[1])]
-        scores = [
-            sum((x - m) * d for x, m, d in zip(row, middle, direction, strict=True)) / length for row in X
-        ]
+        scores = [sum((x - m) * d for x, m, d in zip(row, middle, direction, strict=True)) / length for row in X]
         np.testing.assert_allclose(fitted.decision_function(X), scores, atol=1e-6)
 
 
 def test_the_score_is_a_distance_and_zero_half_way():
     X = np.array([[0.0, 0.0], [6.0, 8.0]])
-    scores = (
-        MeanDifference()
-        .fit(X, np.array([0, 1]))
-        .decision_function(np.array([[3.0, 4.0], [6.0, 8.0], [0, 0]]))
-    )
+    scores = MeanDifference().fit(X, np.array([0, 1])).decision_function(np.array([[3.0, 4.0], [6.0, 8.0], [0, 0]]))
     np.testing.assert_allclose(scores, [0, 5, -5])
 
 
@@ -291,10 +285,7 @@ def test_another_model_is_refused(tmp_path):
     with pytest.raises(ModelError) as caught:
         load_probe(file, model_hash="cd34")
     assert "cd34" in caught.value.asked
-    assert (
-        caught.value.there
-        == "It was fitted on the model ab12 (block 3, last prompt token; 16 pairs, “self”)."
-    )
+    assert caught.value.there == "It was fitted on the model ab12 (block 3, last prompt token; 16 pairs, “self”)."
     assert "fit a probe on this one" in caught.value.do
 
 
