@@ -59,6 +59,12 @@ def weights(folder):
     }
 
 
+@pytest.fixture(autouse=True)
+def checkpoint_every_100(monkeypatch):
+    """By steps instead of by the clock."""
+    monkeypatch.setattr(training_module._Watcher, "_is_due", lambda self, step: step % 100 == 0)
+
+
 class Killed(BaseException):
     """Not an Exception: nothing may handle it."""
 
@@ -84,7 +90,6 @@ def kill_at(monkeypatch):
         monkeypatch.setattr(watcher, "on_save", on_save)
 
     yield arm
-    monkeypatch.undo()
 
 
 @pytest.fixture(scope="module", params=["full", "adapter"])
@@ -103,7 +108,7 @@ def test_an_interrupted_training_gives_the_same_weights_snapshots_and_losses_to_
     with pytest.raises(Killed):
         run(tmp_path, training)
     assert {Path(name).parts[1] for name in weights(tmp_path)} == {"step-000001", "step-000060", "step-000110"}
-    monkeypatch.undo()
+    kill_at()
     steps_done = []
     ends = training_module._Watcher.on_step_end
     monkeypatch.setattr(
@@ -141,7 +146,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_ignored(kill_at, monkey
     assert half.is_dir()
     assert not (half / WHOLE).exists()
     (half / "model.safetensors").write_bytes(b"half of it")
-    monkeypatch.undo()
+    kill_at()
     run(tmp_path / "killed", short, (105,))
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 

