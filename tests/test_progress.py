@@ -44,9 +44,10 @@ def test_without_a_terminal_nothing_is_shown(capsys):
 
 
 def test_the_log_goes_to_its_file_and_only_warnings_to_a_pipe(tmp_path, capsys):
+    handlers = list(progress.log.handlers)
     with progress.logging_to(tmp_path / "deep" / "log.txt"):
         progress.log.info("quiet")
         progress.log.warning("loud")
     written = (tmp_path / "deep" / "log.txt").read_text()
     assert "INFO quiet" in written and "WARNING loud" in written
-    assert not progress.log.handlers
+    assert progress.log.handlers == handlers, "none is left behind"
