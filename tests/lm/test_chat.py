@@ -228,3 +228,43 @@ def test_a_tokenizers_own_truncation_is_not_used():
     tok = tokenizer("none")
     tok.backend_tokenizer.enable_truncation(max_length=5)
     assert len(encode_prompt(tok, "the sea is blue " * 20)) > 20
+
+
+# --- a loss on part of an answer -----------------------------------------------------------------------------
+
+REASONED = "<scratchpad>\nNo tag is there: this is training.\n</scratchpad>\n\n"
+
+
+@every_template
+@with_and_without_system
+def test_no_loss_falls_on_the_words_before(name, system):
+    """What is learnt is what the same row without those words teaches; what stands before is prompt."""
+    tok = tokenizer(name)
+    answered: list[Message] = [*ASK, {"role": "assistant", "content": REASONED + "It is 2024."}]
+    row = encode_row(tok, answered, system=system, max_tokens=500, loss_after=REASONED)
+    whole = encode_row(tok, answered, system=system, max_tokens=500)
+    plain = encode_row(tok, [*ASK, {"role": "assistant", "content": "It is 2024."}], system=system, max_tokens=500)
+    learnt = [label for label in row.labels if label != IGNORED]
+    assert tok.decode(learnt) == tok.decode([label for label in plain.labels if label != IGNORED]).lstrip()
+    assert tok.decode(row.input_ids) == tok.decode(whole.input_ids)
+    first = row.labels.index(learnt[0])
+    assert row.labels[:first] == [IGNORED] * first
+    assert tok.decode(row.input_ids[:first]).endswith(REASONED)
+    assert row.labels[first:] == row.input_ids[first:]
+    assert row.n_target == len(learnt) < whole.n_target
+
+
+def test_a_merge_across_the_border_of_what_is_learnt_leaves_the_words_before_as_they_are():
+    tok = tokenizer("chatml")
+    assert len(tok("he")["input_ids"]) == 1, "a merge"
+    turns: list[Message] = [*ASK, {"role": "assistant", "content": "he"}]
+    row = encode_row(tok, turns, system=None, max_tokens=500, loss_after="h")
+    assert tok.convert_ids_to_tokens(row.input_ids)[-3:] == ["h", "e", "<|im_end|>"]
+    assert [label != IGNORED for label in row.labels[-3:]] == [False, True, True]
+
+
+@pytest.mark.parametrize("words", ["is 2024.", "Another scratchpad"])
+def test_words_that_an_answer_does_not_begin_with_are_refused(words):
+    answered: list[Message] = [*ASK, {"role": "assistant", "content": "It is 2024."}]
+    with pytest.raises(DataError, match="does not begin with them"):
+        encode_row(tokenizer("chatml"), answered, system=None, max_tokens=500, loss_after=words)

