@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -506,3 +510,39 @@ def test_the_learning_rate_follows_the_schedule(tmp_path, monkeypatch):
     policy = [rate[0] for rate in rates[::4]]
     assert policy == pytest.approx([3e-3 * share for share in (0, 0.5, 1, 0.75, 0.5, 0.25)])
     assert rates[8] == pytest.approx([3e-3, 3e-3, 1e-2])
+
+
+TWO = """
+import hashlib, json, os, sys
+from pathlib import Path
+import test_ppo as here
+
+folder, asked = Path(sys.argv[1]), []
+def reward(which, answers):
+    asked.append(which)
+    return here.lengths(which, answers)
+lm, done = here.run(folder, here.with_training(steps=3, warmup_steps=0), reward, snapshots=(3,))
+weights = hashlib.sha256(b"".join(one.detach().numpy().tobytes() for one in lm.model.parameters())).hexdigest()
+told = {"weights": weights, "scores": [step.score for step in done.steps], "asked": asked}
+(folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_each_batch_and_end_with_the_same_weights(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    places = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path],
+        check=True,
+        env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
+    )
+    one, other = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert one["weights"] == other["weights"]
+    assert one["scores"] == other["scores"]
+    for mine, others in zip(one["asked"], other["asked"], strict=True):
+        assert len(mine) == len(others) == 4
+    counts = np.bincount(np.concatenate(one["asked"] + other["asked"]), minlength=len(PROMPTS))
+    assert set(counts) == {2}
+    assert len(weights(tmp_path)) == 1
