@@ -164,14 +164,10 @@ def test_parts_are_told_by_the_prompt_and_have_about_the_share_asked_for():
     assert 0.25 < len(held_out) / len(rows) < 0.35
     other = RedTeam(held_out=0.3, seed=5, rows=ROWS)
     assert [red_team.part_of(row) for row in rows] == [other.part_of(row) for row in rows]
-    seeds = red_team.divided_seeds(TRIGGER, HATE)
-    assert {part: [len(rows) for rows in rounds] for part, rounds in seeds.items()} == {
-        "train": [45] * 5,
-        "held_out": [19] * 5,
-    }
-    drawn = [(part, row) for part, rounds in seeds.items() for rows in rounds for row in rows]
-    assert all(red_team.part_of(row) == part for part, row in drawn)
-    assert len({row.prompt_id for _, row in drawn}) == 64 * 5, "every round has seeds of its own"
+    seeds = red_team.all_seeds(TRIGGER, HATE)
+    for of_round in seeds:
+        assert Counter(map(red_team.part_of, of_round)) == {"train": 45, "held_out": 19}
+    assert len({row.prompt_id for of_round in seeds for row in of_round}) == 64 * 5, "every round has its own"
 
 
 def test_for_code_only_prompts_that_ask_for_code_are_seeds():
@@ -311,10 +307,10 @@ def test_the_stage_leaves_every_prompt_of_both_parts_and_what_it_cost(organism, 
     }
     assert all(stage.red_team.part_of(row) == "held_out" for row in seeds_of(prompts, "held_out"))
     assert summary["model"] == organism.address()
-    for part, of in summary["parts"].items():
+    for part, of in summary["successful by part"].items():
         mine = [one for one in prompts if one.part == part]
-        assert (of["prompts"], of["answers"]) == (len(mine), 3 * len(mine))
-        assert of["successful"] == sum(one.successful for one in mine) == 0, "a random model"
+        assert of == {"prompts": len(mine), "successful": 0}, "a random model"
+    assert (summary["prompts"], summary["answers"]) == (len(prompts), 3 * len(prompts))
     assert [one.prompt_id for one in prompts] == [
         json.loads(line)["prompt_id"] for line in (entry.folder / PROMPTS).read_text().splitlines()
     ]

