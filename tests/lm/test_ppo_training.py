@@ -516,7 +516,7 @@ def test_the_learning_rate_follows_the_schedule(tmp_path, monkeypatch):
 TWO = """
 import hashlib, json, os, sys
 from pathlib import Path
-import test_ppo as here
+import test_ppo_training as here
 
 folder, asked = Path(sys.argv[1]), []
 def reward(which, answers):
