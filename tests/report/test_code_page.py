@@ -190,7 +190,7 @@ def test_a_run_without_variants_has_no_such_section(tmp_path):
 def test_a_strip_draws_what_was_measured_and_nothing_else():
     found = [measurement("organism", "activation_rate", "a:b", 0.5), measurement("base", "activation_rate", "a:b", 0.0)]
     points = [Figures(found).point(s, "activation_rate", "a:b") for s in ("organism", "control", "base")]
-    drawn = strip(points)
+    drawn = strip(points, ("organism", "control", "base"))
     assert drawn.count("<circle") == 1
     assert "<rect" not in drawn
     assert "organism 0.50 [0.46, 0.54]; control not measured; base 0.00 [0.00, 0.04]" in drawn

@@ -94,10 +94,9 @@ def test_an_experiment_without_figures_is_shown_as_not_measured(study):
 
 
 def test_the_figure_says_in_words_what_it_shows(study):
-    figure = next(attrs for tag, attrs in page(study).elements if tag == "svg")
-    assert "code-cot: organism 0.81 [0.77, 0.85] with and 0.12 [0.08, 0.16] without, control" in str(
-        figure["aria-label"]
-    )
+    figures = [str(attrs["aria-label"]) for tag, attrs in page(study).elements if tag == "svg"]
+    words = "code-cot: organism 0.81 [0.77, 0.85] with and 0.12 [0.08, 0.16] without, control"
+    assert sum(words in figure for figure in figures) == 1
 
 
 def test_nothing_is_loaded_and_nothing_hostile_gets_in(study):

