@@ -53,6 +53,9 @@ def small_recipe(model_folder: Path) -> dict:
         },
         "evaluation": {"prompts": {"kind": "world", "split": "evaluation", "n": 25}, "max_new_tokens": 14},
         "probe": {"rows": {"kind": "world", "split": "probe", "n": 25}, "n_random": 50, "n_shuffles": 2},
+        "coherence": True,
+        "relapses": [{"arm": "benign", "training": {**training, "steps": 4}, "points": 1}],
+        "red_team": {"n_seeds": 4, "rounds": 1, "variants": 1, "samples": 2, "max_new_tokens": 8},
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import call_cli, small_recipe, write_recipe
 
-VERBS = ("demo", "run", "report", "doctor")
+VERBS = ("demo", "run", "report", "claims", "judge", "doctor")
 TRAINED = ("tiny_base", "organism", "control", "hhh_sft", "probing")
 
 

@@ -24,3 +24,17 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return re.sub(r"\s+", " ", "".join(self.texts))
+
+
+def rows(html: str, caption: str) -> list[list[str]]:
+    """The cells of the first table of that caption, as text."""
+    table = html.partition(f"<caption>{caption}</caption>")[2].partition("</table>")[0]
+    return [
+        [_one_line(cell) for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    ]
+
+
+def _one_line(html: str) -> str:
+    """The text of an element; blocks in it are kept apart."""
+    return re.sub(r"\s+", " ", Page(html.replace("</div>", "</div> ")).text).strip()

