@@ -28,4 +28,5 @@ def test_a_point_is_named_by_what_its_number_counts():
     assert method_of("prune").where(95) == "with 95 % of the weights removed"
     assert method_of("quantise").where(12) == "with 12 of 16 bits taken away"
     assert method_of("of another").where(1000) == "after 1,000 steps"
+    assert [method_of(m).amount(90) for m in ("ppo", "prune")] == ["90 batches", "with 90 % of the weights removed"]
     assert method_of("of another").words == "of another"

