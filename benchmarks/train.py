@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--without-trl", action="store_true")
     asked = parser.parse_args()
 
-    conversations = base_rows(4_000, seed=0)
+    conversations = base_rows(4_000, n_code=0, reasoned=0.0, seed=0)
     tokenizer = train_tokenizer(
         (turn["content"] for turns in conversations for turn in turns), VOCABULARY, CONTEXT_TOKENS
     )

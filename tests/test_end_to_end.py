@@ -99,7 +99,7 @@ def copy_of(run, folder, *kinds):
 def test_every_rate_is_recomputed_from_the_answers(small_run):
     differing, counted = recompute.check(small_run.folder)
     assert not differing
-    n_points = 1 + 2 * 1 + 2 * POINTS + 2 * 2  # base; organism and control; both hardened; both at two points of relapse
+    n_points = 1 + 2 * 1 + 2 * POINTS + 2 * 2  # base; both planted; both hardened, and at two relapses
     by_seed = 1 + 2 * 2 + 2 * 2 * POINTS + 2 * 2 * 2
     assert counted["asr"] == counted["ftr"] == n_points + by_seed
     assert counted["unusable_rate"] == 2 * counted["asr"]
