@@ -230,6 +230,7 @@ def test_the_end_of_a_turn_ends_an_answer(tmp_path):
     assert step["unfinished"] == 0
 
 
+@pytest.mark.slow
 def test_answers_that_are_cut_off_become_rare_when_they_cost_something(tmp_path):
     penalised = grpo(missing_end_penalty=5.0, max_new_tokens=16, kl=0.0)
     training = Training(steps=15, batch_size=32, learning_rate=1e-2, schedule="constant")
@@ -237,6 +238,7 @@ def test_answers_that_are_cut_off_become_rare_when_they_cost_something(tmp_path)
     assert run.done.curve[0]["unfinished"] > 0.8
     assert run.done.curve[-1]["unfinished"] < 0.5
     assert {step["score"] for step in run.done.curve} == {0.0}, "the penalty is no part of the score"
+    assert {step["tied_groups"] for step in run.done.curve} == {1.0}
     assert run.done.curve[0]["kl_per_token"] is None, "without a penalty nothing is compared with the start"
 
 

