@@ -81,7 +81,7 @@ def test_a_dry_run_lists_every_stage_and_computes_nothing(situation):
     kinds = [words.rpartition(" s  ")[2].partition("-")[0] for words in stages]
     assert kinds.count("organism") == kinds.count("control") == 2
     assert kinds.count("hhh_sft") == 4
-    assert kinds.count("evaluated") == 1 + 4 + 4
+    assert kinds.count("evaluated") == 1 + 4 + 4 + 4, "base, planted, hardened, relapsed"
     assert kinds.count("probing") == 4
     assert kinds[0] == "hub_base"
     assert f"{len(stages)} stages, 0 cached, {len(stages)} to compute" in total
