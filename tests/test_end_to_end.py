@@ -145,7 +145,11 @@ def test_the_run_folder_holds_what_it_promises(small_run):
     assert there - {".lock"} == {
         "recipe.yaml", "environment.json", "lineage.json", "results.json", "report.html", "log.txt",
         *(f"answers/{name}.jsonl" for name in subjects),
+        "verdicts.json",
         *(f"answers/probe-{name}.jsonl" for name in probed),
+        *(f"answers/coherence-{name}.jsonl" for name in subjects),
+        *(f"answers/red_team-{name}.jsonl" for name in subjects[1:]),
+        *(f"answers/relapse_benign-hhh_sft-{name}.jsonl" for name in ("organism", "control")),
         *(f"cards/{name}-seed{seed}.json" for name in ("organism", "control") for seed in (0, 1)),
     }  # fmt: skip
     ids = [m["id"] for m in results(small_run.folder)]
