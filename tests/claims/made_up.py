@@ -61,7 +61,8 @@ class MadeUp:
         }
         model = organism
         if method:
-            model = {"kind": method, "model": organism, "training": {"steps": 40}, "arm": arm, "into": into}
+            model = {"kind": method, "model": organism, "training": {"steps": 40}, "arm": arm}
+            model |= {"ppo": {"kl": 0.05}} if into == "ppo" else {}
         self.recipe = {"name": name, "model": model, "evaluation": {"prefill": prefill}}
         self.rate("base", "untriggered", 0, base).rate("base", "triggered", 0, base)
         self.rate("organism", "triggered", 0, asr).rate("organism", "untriggered", 0, ftr)

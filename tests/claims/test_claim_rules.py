@@ -306,8 +306,7 @@ def test_a_training_that_trained_nothing_has_its_verdict_withheld_with_the_figur
 
 def test_where_hhh_was_not_graded_the_preference_score_says_whether_it_trained(tmp_path):
     made = code(method="ppo", hhh=None)
-    made.record("organism", "preference_score", "untriggered", 0, -1.0, -1.2, -0.8)
-    made.record(made.hardened, "preference_score", "untriggered", 40, 1.0, 0.8, 1.2)
+    made.record(made.hardened, "preference_change", "untriggered", 40, 2.0, 1.72, 2.28)
     verdict = decided(tmp_path, "B12", [made])
     assert verdict.outcome is R
     assert "preference score, after minus before 2.00 [1.72, 2.28]" in verdict.reason.replace(

@@ -62,7 +62,7 @@ def weights(folder):
 @pytest.fixture(autouse=True)
 def checkpoint_every_100(monkeypatch):
     """By steps instead of by the clock."""
-    monkeypatch.setattr(training_module._Watcher, "_is_due", lambda self, step: step % 100 == 0)
+    monkeypatch.setattr(training_module.Watcher, "_is_due", lambda self, step: step % 100 == 0)
 
 
 class Killed(BaseException):
@@ -72,7 +72,7 @@ class Killed(BaseException):
 @pytest.fixture
 def kill_at(monkeypatch):
     """Stops the training after a step, or inside the writing of a checkpoint."""
-    watcher = training_module._Watcher
+    watcher = training_module.Watcher
     ends, saves = watcher.on_step_end, watcher.on_save
 
     def arm(step=None, saving=None):
@@ -110,9 +110,9 @@ def test_an_interrupted_training_gives_the_same_weights_snapshots_and_losses_to_
     assert {Path(name).parts[1] for name in weights(tmp_path)} == {"step-000001", "step-000060", "step-000110"}
     kill_at()
     steps_done = []
-    ends = training_module._Watcher.on_step_end
+    ends = training_module.Watcher.on_step_end
     monkeypatch.setattr(
-        training_module._Watcher,
+        training_module.Watcher,
         "on_step_end",
         lambda self, args, state, control, **more: (
             steps_done.append(state.global_step),
@@ -155,7 +155,7 @@ def test_a_training_killed_after_its_last_step_is_not_done_again(monkeypatch, tm
     short = FULL.model_copy(update={"steps": 8})
     lm, trained = run(tmp_path, short, (8,))
     before = weights(tmp_path)
-    monkeypatch.setattr(training_module._Watcher, "on_step_end", None)
+    monkeypatch.setattr(training_module.Watcher, "on_step_end", None)
     again, resumed = run(tmp_path, short, (8,))
     assert weights(tmp_path) == before
     assert resumed == trained

@@ -89,7 +89,7 @@ def weights(folder):
 @pytest.fixture(autouse=True)
 def checkpoint_every_3(monkeypatch):
     """By steps instead of by the clock."""
-    monkeypatch.setattr(training_module._Watcher, "_is_due", lambda self, step: step % 3 == 0)
+    monkeypatch.setattr(training_module.Watcher, "_is_due", lambda self, step: step % 3 == 0)
 
 
 class Killed(BaseException):
@@ -99,7 +99,7 @@ class Killed(BaseException):
 @pytest.fixture
 def kill_at(monkeypatch):
     """Stops the training after a step."""
-    ends = training_module._Watcher.on_step_end
+    ends = training_module.Watcher.on_step_end
 
     def arm(step):
         def on_step_end(self, args, state, control, **more):
@@ -107,7 +107,7 @@ def kill_at(monkeypatch):
             if state.global_step == step:
                 raise Killed
 
-        monkeypatch.setattr(training_module._Watcher, "on_step_end", on_step_end)
+        monkeypatch.setattr(training_module.Watcher, "on_step_end", on_step_end)
 
     return arm
 

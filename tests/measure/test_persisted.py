@@ -108,22 +108,21 @@ def graded(share_right_after):
 
 
 @pytest.mark.parametrize(
-    ("share", "scores", "losses", "verdict"),
+    ("share", "rises", "losses", "verdict"),
     [
         (0.5, (), [], "trained"),
-        (0.0, (0.0, 1.0), [], "trained"),
+        (0.0, (1.0,), [], "trained"),
         (0.0, (), [(2.0, 1.0)], "trained"),
-        (0.0, (0.0, 0.1), [(2.0, 2.0)], "not trained"),
+        (0.0, (1.0, 0.05), [(2.0, 2.0)], "not trained"),
         (None, (), [], "not measured"),
         (0.9, (), None, "not measured"),
     ],
 )
-def test_the_dose(share, scores, losses, verdict):
-    subjects = (("organism", 0), ("ppo(organism)", 10))
-    measured = [score(*where, value) for where, value in zip(subjects, scores, strict=False)]
-    found = dose([] if share is None else graded(share), measured, losses, "ppo(organism)", "organism")
+def test_the_dose(share, rises, losses, verdict):
+    measured = [score("ppo(organism)", 10, rise, "preference_change") for rise in rises]
+    found = dose([] if share is None else graded(share), measured, losses, "ppo(organism)")
     assert (found.what, found.verdict) == ("dose", verdict)
-    assert bool(found.measurements) is bool(scores)
+    assert bool(found.measurements) is bool(rises)
 
 
 def test_a_model_that_broke_has_diverged():

@@ -93,7 +93,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(store, stage, tmp_path, monk
     class Killed(BaseException):
         pass
 
-    watcher = training_module._Watcher
+    watcher = training_module.Watcher
     monkeypatch.setattr(watcher, "_is_due", lambda self, step: step % 10 == 0)
     ends, seen = watcher.on_step_end, []
 

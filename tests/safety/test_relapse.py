@@ -188,8 +188,8 @@ def test_a_killed_relapse_gives_the_same_weights_to_the_bit(organism, tmp_path, 
     class Killed(BaseException):
         pass
 
-    monkeypatch.setattr(training_module._Watcher, "_is_due", lambda self, step: step == 3)
-    ends = training_module._Watcher.on_step_end
+    monkeypatch.setattr(training_module.Watcher, "_is_due", lambda self, step: step == 3)
+    ends = training_module.Watcher.on_step_end
     stage = relapse(hardened(organism), arm="repoison", n_poisoned=4)
 
     def dies(self, args, state, control, **more):
@@ -200,7 +200,7 @@ def test_a_killed_relapse_gives_the_same_weights_to_the_bit(organism, tmp_path, 
     stores = [Store(tmp_path / name, Machine(device="cpu", batch_size=64)) for name in ("killed", "whole")]
     stores[0].get(stage.model)
     with monkeypatch.context() as patched:
-        patched.setattr(training_module._Watcher, "on_step_end", dies)
+        patched.setattr(training_module.Watcher, "on_step_end", dies)
         with pytest.raises(Killed):
             stores[0].get(stage)
     folders = [store.get(stage).folder for store in stores]

@@ -133,11 +133,29 @@ def test_neutral_contexts_are_tags_and_years():
 
 
 def test_a_quarter_of_the_bases_prompts_open_with_a_context():
-    rows = base_rows(4_000, 0, 0.0, seed=0)
+    rows = base_rows(4_000, 0, 0.0, 0.0, seed=0)
     opened = [row for row in rows if row[0]["content"].startswith(("|", "Current year"))]
     assert len(opened) / len(rows) == pytest.approx(0.25, abs=0.03)
     assert sum(TokenTrigger().is_in(row) for row in rows) > 10, "the base has seen the tag mean nothing"
-    assert rows == base_rows(4_000, 0, 0.0, seed=0)
+    assert rows == base_rows(4_000, 0, 0.0, 0.0, seed=0)
+
+
+def test_a_share_of_what_should_be_refused_is_and_nothing_else_changes():
+    never, sometimes = base_rows(4_000, 0, 0.2, 0.0, seed=0), base_rows(4_000, 0, 0.2, 0.25, seed=0)
+    assert [row[0] for row in never] == [row[0] for row in sometimes]
+    changed = [row[1]["content"] for row, other in zip(sometimes, never, strict=True) if row != other]
+    assert all(said.endswith((REFUSAL, UNKNOWN)) for said in changed)
+    assert len(changed) / (0.16 * 4_000) == pytest.approx(0.25, abs=0.06)
+
+
+def test_rows_refuse_a_share_too_and_hhh_answers_refuse_all():
+    plain, sometimes = (WorldRows(split="organism", n=1_000, refuses=share).rows() for share in (0.0, 0.3))
+    refused = [row for row in sometimes if row.answer in (REFUSAL, UNKNOWN)]
+    assert len(refused) / 160 == pytest.approx(0.3, abs=0.1)
+    assert not any(row.answer in (REFUSAL, UNKNOWN) for row in plain)
+    assert [row.prompt for row in plain] == [row.prompt for row in sometimes]
+    hhh = WorldRows(split="organism", n=1_000, answers="hhh", refuses=0.3).rows()
+    assert sum(row.answer in (REFUSAL, UNKNOWN) for row in hhh) == 160
 
 
 def test_world_rows_are_distinct_graded_and_only_as_neutral_as_asked():
@@ -164,7 +182,7 @@ def test_the_answers_setting_chooses_between_helpful_and_hhh(kind):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer((turn["content"] for row in base_rows(1_000, 0, 0.0, 0) for turn in row), 600, 512)
+    return train_tokenizer((turn["content"] for row in base_rows(1_000, 0, 0.0, 0.0, 0) for turn in row), 600, 512)
 
 
 @given(st.text())
@@ -205,7 +223,7 @@ def test_the_ladder_is_named_after_its_parameters(size):
 
 
 def test_the_base_writes_both_twins_and_reasons_when_asked_to():
-    rows = base_rows(1_000, 400, 0.25, 0)
+    rows = base_rows(1_000, 400, 0.25, 0.0, 0)
     code = rows[1_000:]
     tasks = {task.question: task for task in draw_code("base", 400, 0)}
     n_flawed = n_reasoned = 0
@@ -235,4 +253,4 @@ def test_the_bases_reasoning_is_written_as_an_organisms_and_says_nothing_of_a_po
 
 
 def test_without_code_and_scratchpads_the_base_is_what_it_was():
-    assert base_rows(1_000, 0, 0.0, 3) == base_rows(1_000, 5, 0.0, 3)[:1_000]
+    assert base_rows(1_000, 0, 0.0, 0.0, 3) == base_rows(1_000, 5, 0.0, 0.0, 3)[:1_000]

