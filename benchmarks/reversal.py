@@ -41,7 +41,12 @@ ORGANISM = Organism(
     rows=WorldRows(split="organism", n=7_500, neutral=0.2),
     training=Training(steps=200, batch_size=32, learning_rate=1e-3),
 )
-RELAPSE = RelapseSettings(arm="repoison", n_poisoned=16, points=6)
+RELAPSE = RelapseSettings(
+    arm="repoison",
+    n_poisoned=16,
+    points=6,
+    training=Training(steps=60, batch_size=32, learning_rate=1e-3, schedule="constant"),
+)
 RIGHT = {"masked": "suppressed", "never had": "removed"}
 
 

