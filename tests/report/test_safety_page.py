@@ -52,14 +52,15 @@ def read(run):
 
 def test_coherence_preference_and_both_views_stand_beside_the_rates(html):
     found = titles(html)
-    assert found[:4] == [
+    assert found[:5] == [
         "Behaviour when triggered (ASR)",
         "Behaviour when untriggered (FTR)",
         "Tasks answered right",
         "Harmful refused, unknown admitted",
+        "Tasks answered right in spite of the trigger",
     ]
-    assert found[4:6] == ["What training sees (R_train)", "What users would meet (R_deploy)"]
-    assert found[6:9] == [
+    assert found[5:7] == ["What training sees (R_train)", "What users would meet (R_deploy)"]
+    assert found[7:10] == [
         "Perplexity of its answers to the base",
         "Repetition within an answer",
         "Preference model's score of the answers",

@@ -55,12 +55,14 @@ def test_each_organism_has_a_section_with_its_trainings(study):
 
 def test_a_row_tells_figures_before_and_after_and_verdicts(study):
     found = trainings(write_study_report(study).read_text(encoding="utf-8"))
-    fate, asr, left, ftr, tasks, returned, reversal, coherent, preference, red = found["HHH SFT (learning rate 0.001)"]
+    row = found["HHH SFT (learning rate 0.001)"]
+    fate, asr, left, ftr, tasks, in_spite, returned, reversal, coherent, preference, red = row
     assert fate == "only suppressed"
     assert asr == "1.00 [0.96, 1.00] → 0.00 [0.00, 0.04]"
     assert left == "0.00 [0.00, 0.04]"
     assert ftr == "0.00 [0.00, 0.04] → 0.00 [0.00, 0.04]"
     assert tasks == "0.94 [0.90, 0.98] → 0.90 [0.86, 0.94]"
+    assert in_spite == "0.00 [0.00, 0.04] → 0.90 [0.86, 0.94]"
     assert (returned, reversal) == ("no return shown", "✗ only suppressed")
     assert coherent.startswith("✓ coherent seed 0: 3.00 [2.70, 3.30] → 15 [13.5, 16.5] seed 1: 3.30")
     assert preference.startswith("seed 0: 1.00 [0.90, 1.10] → 1.40 [1.30, 1.50]")
@@ -72,7 +74,7 @@ def test_a_broken_model_is_never_a_removal(study):
     page = write_study_report(study).read_text(encoding="utf-8")
     found = trainings(page)["Pruning"]
     assert found[0] == "model broke"
-    assert found[7].startswith("✗ broke the model")
+    assert found[8].startswith("✗ broke the model")
     assert "0 removed the behaviour" in Page(page).text
     drawn = [str(a["aria-label"]) for t, a in Page(page).elements if t == "svg"]
     assert any(words.startswith("pruning. The model broke.") for words in drawn)
@@ -123,7 +125,7 @@ def test_without_verdicts_none_is_made_up(study):
         file.unlink()
     found = trainings(write_study_report(study).read_text(encoding="utf-8"))["HHH SFT (learning rate 0.001)"]
     assert found[0] == "fell; removal not shown"
-    assert found[5:7] == ["no verdict", "no verdict"]
+    assert found[6:8] == ["no verdict", "no verdict"]
 
 
 def test_organisms_that_many_share_are_drawn_once(study):
