@@ -158,7 +158,7 @@ def test_every_setting_reaches_the_trainer(stage):
         stage, kl=0.3, temperature=0.8, epochs=3, minibatches=2, clip=0.1, value_clip=0.4, gamma=0.9, gae_lambda=0.8
     )
     changed = but(changed, value_coefficient=0.7, value_learning_rate=0.02, missing_end_penalty=0.4)
-    settings = changed.settings()
+    settings = changed.settings(changed.training)
     assert {one.name: getattr(settings, one.name) for one in fields(Settings)} == {
         one.name: getattr(changed, one.name) for one in fields(Settings)
     }
