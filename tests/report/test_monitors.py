@@ -25,8 +25,8 @@ def made_up(subject, step=0, layers=(0, 1, 2), best=2):
     return found
 
 
-def page(folder, *more, example=Example(seeds=(0,), n_prompts=3)):
-    write_example(folder, example)
+def page(folder, *more, probes=True):
+    write_example(folder, Example(seeds=(0,), n_prompts=3, probes=probes))
     measured = read_measurements(folder / "results.json")
     write_measurements(folder / "results.json", [*measured, *more])
     return write_report(folder).read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_what_was_not_measured_is_said_so_and_never_a_number(tmp_path):
 
 
 def test_without_probes_there_are_no_rows_of_probes(tmp_path):
-    _, names = table(page(tmp_path / "run", *made_up("organism"), example=Example(seeds=(0,), probes=False)))
+    _, names = table(page(tmp_path / "run", *made_up("organism"), probes=False))
     assert len(names) == 7
 
 
@@ -91,7 +91,7 @@ def test_every_monitored_model_has_its_table_the_organism_first():
 
 def test_the_hardened_organism_is_shown_at_its_last_step(tmp_path):
     found, _ = table(page(tmp_path / "run", *made_up("hhh_sft(organism)", step=1000)), "organism after HHH SFT")
-    assert found["The judge of the behaviour"]["Caught at its own threshold"].startswith("0.03")
+    assert found["The judge of the behaviour"]["Caught at its own threshold"].startswith("0.00")
     assert found["Mahalanobis distance"]["AUROC"].startswith("0.61")
 
 
