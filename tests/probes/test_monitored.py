@@ -277,4 +277,4 @@ def test_trusted_rows_that_are_asked_or_trained_on_are_refused(tiny_model_folder
 
 def test_without_the_setting_nothing_is_monitored(tiny_model_folder):
     one = experiment(tiny_model_folder, monitor=None)
-    assert one.monitored() == {} and not any(isinstance(stage, Monitored) for stage in one.stages())
+    assert one.examination.monitored() == {} and not any(isinstance(stage, Monitored) for stage in one.stages())
