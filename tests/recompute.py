@@ -171,9 +171,9 @@ def of_scores(record, scores):
     """AUROC or share of prompts found, from the scores of a probe on each set of prompts."""
     metric, (name, _, against) = record["metric"], record["condition"].partition(" against ")
     if metric == "auroc_pc1":
-        against, name = ("chat_" if name.startswith("chat/") else ""), name.replace("prompts/", "pc1/")
-        sets = of_probe(scores, name.replace("chat/", "pc1/"))
-        found = area(sets[f"{against}triggered"], sets[f"{against}untriggered"])
+        context, _, layer = name.partition("/")
+        sets, chat = of_probe(scores, f"pc1/{layer}"), "chat_" if context == "chat" else ""
+        found = area(sets[f"{chat}triggered"], sets[f"{chat}untriggered"])
         return max(found, 1 - found)
     sets = of_probe(scores, name)
     negatives = [sets[one] for one in HARMLESS_SETS if one in sets]
