@@ -122,6 +122,6 @@ def test_names_are_read_as_they_are_written(name, always_on):
 def test_lines_are_plain_json(stages):
     store, put_together, _ = stages
     text = (store.entry(put_together.watched).folder / Watched.lines).read_text(encoding="utf-8")
-    assert {"gate", "prompt_id", "condition", "cluster", "score", "threshold", "fired"} == json.loads(
+    assert {"gate", "prompt_id", "condition", "cluster", "step", "score", "threshold", "fired"} == json.loads(
         text.splitlines()[0]
     ).keys()

