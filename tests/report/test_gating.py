@@ -31,7 +31,7 @@ def figures(coherent=(1.0, 1.0, 0.0)):
 
 def test_every_way_to_stop_it_is_a_row():
     (model,) = gated_models(figures())
-    shown = [(row.what, row.where, row.points[0].shown[0].value) for row in model.rows]
+    shown = [(row.what, row.where, round(row.points[0].shown[0].value, 2)) for row in model.rows]
     assert shown == [
         ("nothing", "", 1.0),
         ("a refusal", "every prompt", 0.0),
