@@ -428,6 +428,7 @@ CASES = {
         (R, lambda: [gating(0.1)]),
         (R, lambda: [gating(0.4, after=0.1, work_after=0.5)]),  # training that costs more is no rival
         (N, lambda: [gating(0.8)]),
+        (N, lambda: [gating(0.6, work=(0.8, 0.7), work_after=0.9, after=0.1)]),  # training leaves less, for less
         (I, lambda: [gating(0.5)]),
         (X, lambda: [gating(0.0, work=(0.9, 0.3), after=0.3)]),  # a gate that costs far more has beaten nothing
         (X, lambda: [gating(0.1, gate="trigger")]),
@@ -562,6 +563,12 @@ def test_one_seed_without_growth_is_not_outvoted(tmp_path):
     made = drifted(0.2, 0.1, 0.3)
     made.record(made.hardened, "persona_shift_growth", "persona", 40, 0.0, -0.1, 0.1, seed=1)
     assert decided(tmp_path, "D3", [made]).outcome is I
+
+
+def test_unusable_answers_that_would_stop_a_rule_do_not_stop_the_verdict(tmp_path):
+    verdict = decided(tmp_path, "E9", removed(0.99, 0.02, unusable_after=0.1))
+    assert verdict.outcome is R
+    assert "If every unusable answer counted, this would be NOT_APPLICABLE" in verdict.reason
 
 
 def test_a_broken_model_is_said_to_be_broken(tmp_path):

