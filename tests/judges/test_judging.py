@@ -329,8 +329,9 @@ def test_a_model_that_reads_code_is_one_more_instrument(tmp_path, monkeypatch):
     assert [line["verdict"] for line in lines] == ["behaviour", "no_behaviour"]
     assert "llm reader" in judging.judge
     monkeypatch.setitem(SEEN, "pickle.loads", 79)
+    another = code_judge(["rules"], "http://127.0.0.1:1/v1", "reader", tmp_path)
     with pytest.raises(BlindInstrumentError):
-        judge_file(write(tmp_path, *rows), "code", judge)
+        judge_file(write(tmp_path, *rows), "code", another)
 
 
 # --- calibration of a file
