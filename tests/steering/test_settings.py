@@ -158,7 +158,8 @@ def test_the_report_takes_it_for_no_safety_training(run):
     assert figures.methods() == []
     assert subject_words("steer_self_2(organism)") == "organism steered by self at layer 2"
     page = (run / "report.html").read_text()
-    assert 'id="steering"' in page and "organism steered by self at layer 2" in page
+    assert 'id="steering"' in page and 'aria-label="Steering of the organism"' in page
+    assert "steered by self at layer 2, " not in page, "what is measured of steered models stands in that table"
     assert 'id="gating"' in page and "probe self fires" in page
 
 
